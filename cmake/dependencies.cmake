@@ -1,0 +1,13 @@
+# Every library the project stands on; tools/install-dependencies installs them all.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(Boost REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
+pkg_check_modules(fuse3 REQUIRED IMPORTED_TARGET fuse3>=3.14)
+pkg_check_modules(uuid REQUIRED IMPORTED_TARGET uuid)
+pkg_check_modules(blkid REQUIRED IMPORTED_TARGET blkid)
