@@ -1,0 +1,166 @@
+/// Allocation of blocks and dinodes from resource groups, and giving them back.
+///
+/// An operation that allocates first takes a resource group that has room (allot), then begins its transaction with the
+/// log blocks that the Allotment names, then takes blocks from the Allotment. An operation that frees first locks every
+/// resource group involved (prepare_release), then begins its transaction.
+///
+/// Free counts, bitmaps, statfs changes and quota changes of one call change in the same transaction. Blocks freed are
+/// not allocated again before the transaction that freed them has committed (Journal::running_set), so that no data is
+/// overwritten that a crash would bring back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/strong.h"
+#include "base/task.h"
+#include "fs/inode.h"
+#include "fs/volume.h"
+#include "journal/journal.h"
+
+namespace corral {
+
+class ResourceGroups;
+class QuotaTable;
+class StatfsCounters;
+
+/// Contiguous blocks.
+struct Extent {
+  BlockNo start;
+  std::uint32_t length = 0;
+};
+
+/// Whom blocks are charged to.
+struct Ownership {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
+
+struct AllotmentRequest {
+  BlockNo goal;                        ///< near which block (0: anywhere)
+  std::uint32_t blocks = 0;            ///< data and metadata blocks needed at the least
+  std::uint32_t wished = 0;            ///< more that could be used now (for contiguity); 0: none
+  std::uint32_t dinodes = 0;           ///< dinodes among `blocks`, 0 or 1
+  Ownership owner;                     ///< checked against quota limits when quota=on (EDQUOT)
+  AllocationWindow* window = nullptr;  ///< the inode's window, honoured and moved along; may be null
+  /// Spread new directories' inodes over the resource groups (children of the root and of a top directory).
+  bool spread = false;
+};
+
+/// A resource group held exclusively with `blocks` free for the caller. Blocks not taken stay free.
+class [[nodiscard]] Allotment {
+ public:
+  Allotment();
+  Allotment(Allotment&&) noexcept;
+  Allotment& operator=(Allotment&&) noexcept;
+  ~Allotment();
+
+  /// Blocks that a transaction which uses this allotment must add to its size (header, bitmaps, statfs, quota change).
+  std::uint32_t log_blocks() const;
+  /// Blocks that may still be taken: at least what was requested.
+  std::uint32_t available() const;
+  /// Takes 1 to `wanted` contiguous blocks, at `window`/goal if free; marks them used. ENOSPC only if more than
+  /// available() were taken (a bug of the caller) or the bitmap is damaged (corrupt).
+  Result<Extent> take_blocks(Transaction& transaction, std::uint32_t wanted);
+  /// Takes one block for a dinode. `generation` (rg_igeneration, never the same twice within the group) becomes both
+  /// di_generation and the formal inode number, as the kernel has it.
+  struct NewDinode {
+    BlockNo block;
+    std::uint64_t generation;
+  };
+  Result<NewDinode> take_dinode(Transaction& transaction);
+
+ private:
+  friend class Allocator;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Resource groups held exclusively for giving blocks back.
+class [[nodiscard]] Release {
+ public:
+  Release();
+  Release(Release&&) noexcept;
+  Release& operator=(Release&&) noexcept;
+  ~Release();
+
+  std::uint32_t log_blocks() const;
+  /// True if the block lies in a resource group that is held.
+  bool covers(BlockNo block) const;
+  /// Used blocks become free. Metadata blocks must also be given to Transaction::free_block by the caller.
+  Result<> free_blocks(Transaction& transaction, Extent extent, Ownership owner);
+  /// The dinode (in state unlinked) becomes free.
+  Result<> free_dinode(Transaction& transaction, BlockNo block, Ownership owner);
+  /// The dinode lost its last link: bitmap state unlinked.
+  Result<> set_unlinked(Transaction& transaction, BlockNo block);
+  /// An unlinked dinode got a link again (O_TMPFILE then linkat): bitmap state dinode.
+  Result<> set_linked(Transaction& transaction, BlockNo block);
+
+ private:
+  friend class Allocator;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// What statfs answers, in filesystem blocks.
+struct SpaceFigures {
+  std::uint64_t total_blocks = 0;
+  std::uint64_t free_blocks = 0;
+  std::uint64_t dinodes = 0;
+};
+
+class Allocator {
+ public:
+  explicit Allocator(Volume& volume);
+  ~Allocator();
+
+  /// Reads what is needed to find resource groups (not the groups themselves). `system_files` are given by Filesystem.
+  struct SystemFiles {
+    InodeRef rindex;
+    InodeRef statfs;         ///< master
+    InodeRef statfs_change;  ///< this node's; null on read-only mounts
+    InodeRef quota;
+    InodeRef quota_change;  ///< this node's; null on read-only mounts
+  };
+  Task<Result<>> open(SystemFiles files);
+
+  /// Locks a resource group with room. ENOSPC if none has (after waiting for what was freed but is not committed yet,
+  /// and for unlinked inodes that are being freed); EDQUOT.
+  Task<Result<Allotment>> allot(AllotmentRequest request);
+  /// Locks the resource groups of these blocks, in order. A corrupt error if a block is in none.
+  Task<Result<Release>> prepare_release(std::vector<BlockNo> blocks);
+
+  /// State of one block, read under the resource group's glock. For file handles and for checks.
+  Task<Result<ondisk::BlockState>> state_of(BlockNo block);
+
+  /// Moves blocks from one owner to another in the quota's books (chown).
+  Task<Result<>> check_quota(Ownership owner, std::uint64_t blocks);
+  Task<Result<>> transfer_quota(Transaction& transaction, Ownership from, Ownership to, std::uint64_t blocks);
+  /// Log blocks that transfer_quota needs.
+  std::uint32_t quota_log_blocks() const;
+
+  Task<Result<SpaceFigures>> figures();
+  /// Moves this node's statfs changes into the master file, its quota changes into the quota file. Background, sync,
+  /// unmount.
+  Task<Result<>> sync_statfs();
+  Task<Result<>> sync_quota();
+  /// For LogHeaderExtras.
+  LogHeaderExtras header_extras() const;
+
+  /// Calls `visit` for every dinode in state unlinked of the resource groups, to free what a crash left (at mount, and
+  /// for a dead node). `visit` may allocate and free.
+  Task<Result<>> for_each_unlinked(std::function<Task<Result<>>(BlockNo)> visit);
+  /// FITRIM: discards free extents of at least `minimum_bytes` within the byte range; returns bytes discarded.
+  Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes);
+
+ private:
+  friend class Allotment;
+  friend class Release;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace corral

@@ -1,0 +1,131 @@
+/// Inodes in memory: one Inode per block address that the kernel, an open file or a running operation knows.
+///
+/// An Inode holds no attributes: they are the dinode's, read under the inode's glock through LockedInode. What it does
+/// hold cannot be derived from the disk: who refers to it, dirty file data, the allocator's window.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+
+#include "base/result.h"
+#include "base/strong.h"
+#include "fs/glock.h"
+#include "fs/volume.h"
+#include "journal/journal.h"
+#include "ondisk/layout.h"
+
+namespace corral {
+
+class Inode;
+class InodeTable;
+class DirtyData;
+void intrusive_ptr_add_ref(Inode* inode);
+void intrusive_ptr_release(Inode* inode);
+using InodeRef = boost::intrusive_ptr<Inode>;
+
+/// Blocks that the allocator keeps free for one inode so that its file grows contiguously; only a hint, in memory.
+struct AllocationWindow {
+  BlockNo next;              ///< where the next block is looked for; 0: no idea yet
+  std::uint32_t length = 0;  ///< blocks from `next` on that are set aside
+};
+
+class Inode {
+ public:
+  ~Inode();
+  BlockNo address() const { return address_; }
+  /// Number that tells this inode from earlier ones at the same address.
+  std::uint64_t formal_number() const { return formal_number_; }
+  Glock& glock() { return *glock_; }
+
+  /// References of the kernel (FUSE lookups minus forgets) and of open files; an unlinked inode is freed when both are
+  /// 0.
+  std::uint64_t lookups = 0;
+  std::uint32_t opens = 0;
+  /// Set by the operation that took the last link away; the inode's blocks are freed when nobody refers to it.
+  bool unlinked = false;
+  AllocationWindow window;
+  /// File data written but not yet on the disk; made on the first write. Owned here, defined in fs/file_data.
+  std::unique_ptr<DirtyData> dirty;
+
+ private:
+  friend class InodeTable;
+  friend void intrusive_ptr_add_ref(Inode* inode);
+  friend void intrusive_ptr_release(Inode* inode);
+  Inode(InodeTable& table, BlockNo address, std::uint64_t formal_number, GlockRef glock);
+
+  InodeTable& table_;
+  BlockNo address_;
+  std::uint64_t formal_number_;
+  GlockRef glock_;
+  std::uint32_t references_ = 0;
+};
+
+/// An inode whose glock is held and whose dinode block is in memory. Movable; releases the glock when destroyed.
+class [[nodiscard]] LockedInode {
+ public:
+  LockedInode() = default;
+  LockedInode(InodeRef inode, GlockHolder holder, BlockRef block)
+      : inode_(std::move(inode)), holder_(std::move(holder)), block_(std::move(block)) {}
+
+  bool held() const { return inode_ != nullptr; }
+  Inode& inode() const { return *inode_; }
+  const InodeRef& reference() const { return inode_; }
+  BlockNo address() const { return inode_->address(); }
+  BlockOwner& owner() const { return inode_->glock().blocks(); }
+  GlockMode mode() const { return holder_.mode(); }
+  Block& block() const { return *block_; }
+  /// The whole dinode block.
+  std::span<const std::byte> bytes() const { return block_->bytes(); }
+  const ondisk::Dinode& dinode() const { return block_->as<ondisk::Dinode>(); }
+  /// For changing; needs the glock exclusive. Valid until the next co_await.
+  ondisk::Dinode& modify(Transaction& transaction) const {
+    CHECK_INVARIANT(holder_.mode() == GlockMode::exclusive);
+    return transaction.modify_as<ondisk::Dinode>(*block_);
+  }
+  void release() { *this = LockedInode(); }
+
+  std::uint32_t mode_bits() const { return dinode().mode; }
+  bool is_directory() const;
+  bool is_regular() const;
+  bool is_symlink() const;
+  bool is_stuffed() const { return dinode().height == 0; }
+  bool is_hashed_directory() const { return (dinode().flags & ondisk::kDinodeHashedDirectory) != 0; }
+  bool is_journaled_data() const { return (dinode().flags & ondisk::kDinodeJournaledData) != 0; }
+  std::uint64_t size_bytes() const { return dinode().size; }
+
+ private:
+  InodeRef inode_;
+  GlockHolder holder_;
+  BlockRef block_;
+};
+
+class InodeTable {
+ public:
+  explicit InodeTable(Volume& volume) : volume_(volume) {}
+  ~InodeTable();
+  /// The inode object for an identity read from a dirent, the superblock or a file handle; does not read the dinode.
+  /// ESTALE if an inode with another formal number is in use at that address.
+  Result<InodeRef> get(BlockNo address, std::uint64_t formal_number);
+  /// Null if nobody knows the inode.
+  InodeRef find(BlockNo address);
+  /// Takes the glock and reads the dinode. ESTALE if the block holds another inode (formal number) or none; a damaged
+  /// dinode gives a corrupt error.
+  Task<Result<LockedInode>> lock(InodeRef inode, GlockMode mode);
+  /// For an inode just allocated: takes the (free) glock exclusive and makes an empty dinode block, to be filled in the
+  /// transaction.
+  Task<Result<LockedInode>> lock_new(BlockNo address, std::uint64_t formal_number);
+  std::size_t size() const { return inodes_.size(); }
+  /// Every inode with dirty data (for syncfs and memory pressure), in order of address.
+  std::vector<InodeRef> dirty_inodes();
+
+ private:
+  friend class Inode;
+  friend void intrusive_ptr_release(Inode* inode);
+  Volume& volume_;
+  std::unordered_map<BlockNo, std::unique_ptr<Inode>> inodes_;
+};
+
+}  // namespace corral

@@ -1,0 +1,159 @@
+/// The operations of a mounted filesystem, as the FUSE front (and the simulator) calls them: paths are already resolved
+/// to inodes, permissions of the caller were checked by the kernel (default_permissions, POSIX ACLs); what remains is
+/// POSIX's meaning of each operation, errno for errno.
+///
+/// Every inode is named by its block address (FUSE node id; FUSE's root id 1 is translated by the front). A successful
+/// lookup-like operation (those that return Entry) counts one kernel reference on the inode; forget() gives it back.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/task.h"
+#include "fs/acl.h"
+#include "fs/directory.h"
+#include "fs/extended_attributes.h"
+#include "fs/file_data.h"
+#include "fs/inode.h"
+
+namespace corral {
+
+/// Who asks.
+struct Caller {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint32_t pid = 0;
+  std::uint32_t umask = 0;
+};
+
+/// stat(2), from the dinode.
+struct Attributes {
+  BlockNo inode;
+  std::uint64_t generation = 0;  ///< the formal number: tells inodes at one address apart (NFS handles)
+  std::uint32_t mode = 0;
+  std::uint32_t nlink = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint32_t device_major = 0;
+  std::uint32_t device_minor = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t blocks_512 = 0;
+  WallTime atime;
+  WallTime mtime;
+  WallTime ctime;
+  std::uint32_t flags = 0;  ///< di_flags
+};
+Attributes attributes_of(const ondisk::Dinode& dinode, const ondisk::Geometry& geometry);
+
+/// Answer of lookup-like operations.
+struct Entry {
+  Attributes attributes;
+};
+
+struct NewNode {
+  std::uint32_t mode = 0;  ///< type and permissions, umask not yet applied
+  std::uint32_t device_major = 0;
+  std::uint32_t device_minor = 0;
+  std::string symlink_target;
+};
+
+struct AttributeChange {
+  std::optional<std::uint32_t> mode;  ///< permission bits
+  std::optional<std::uint32_t> uid;
+  std::optional<std::uint32_t> gid;
+  std::optional<std::uint64_t> size_bytes;
+  std::optional<WallTime> atime;  ///< `now` is put in by the caller
+  std::optional<WallTime> mtime;
+  std::optional<WallTime> ctime;
+  bool kill_set_ids = false;  ///< FATTR_KILL_SUIDGID: clear setuid, and setgid where group-executable
+};
+
+enum class RenameMode { replace, no_replace, exchange };
+
+class Filesystem;
+
+class Operations {
+ public:
+  explicit Operations(Filesystem& filesystem) : fs_(filesystem) {}
+
+  // Names
+  Task<Result<Entry>> lookup(BlockNo directory, std::string name);
+  /// By address and generation (NFS handles): ESTALE unless that very inode is in use.
+  Task<Result<Entry>> lookup_handle(BlockNo inode, std::uint64_t generation);
+  /// ".." of a directory, for NFS.
+  Task<Result<Entry>> lookup_parent(BlockNo directory);
+  void forget(BlockNo inode, std::uint64_t count);
+  /// mknod, mkdir, symlink and O_CREAT in one: the type is in node.mode. EEXIST.
+  Task<Result<Entry>> create(BlockNo directory, std::string name, NewNode node, Caller caller);
+  /// O_TMPFILE: an inode without a name; freed at the last reference unless linked.
+  Task<Result<Entry>> create_unnamed(BlockNo directory, std::uint32_t mode, Caller caller);
+  Task<Result<Entry>> link(BlockNo inode, BlockNo directory, std::string name);
+  Task<Result<>> unlink(BlockNo directory, std::string name);
+  Task<Result<>> remove_directory(BlockNo directory, std::string name);
+  Task<Result<>> rename(BlockNo old_directory, std::string old_name, BlockNo new_directory, std::string new_name,
+                        RenameMode mode);
+  Task<Result<std::string>> read_link(BlockNo inode);
+
+  // Attributes
+  Task<Result<Attributes>> get_attributes(BlockNo inode);
+  Task<Result<Attributes>> set_attributes(BlockNo inode, AttributeChange change, Caller caller);
+  /// FS_IOC_GETFLAGS / FS_IOC_SETFLAGS (FS_*_FL bits) and FS_IOC_FSGETXATTR's xflags through them.
+  Task<Result<std::uint32_t>> get_flags(BlockNo inode);
+  Task<Result<>> set_flags(BlockNo inode, std::uint32_t flags, Caller caller);
+  Task<Result<std::vector<std::byte>>> get_xattr(BlockNo inode, std::string name);
+  Task<Result<std::vector<std::string>>> list_xattr(BlockNo inode);
+  /// Also system.posix_acl_access / _default: checked, the mode follows the access ACL. `kill_setgid`: FUSE's
+  /// SETXATTR_ACL_KILL_SGID.
+  Task<Result<>> set_xattr(BlockNo inode, std::string name, std::vector<std::byte> value, SetMode mode,
+                           bool kill_setgid);
+  Task<Result<>> remove_xattr(BlockNo inode, std::string name);
+
+  // Files
+  /// Counts an open file; release() gives it back. EROFS and EPERM (immutable, append-only) as open(2) says; `flags`
+  /// are O_*.
+  Task<Result<>> open(BlockNo inode, int flags);
+  void release(BlockNo inode);
+  Task<Result<std::size_t>> read(BlockNo inode, std::uint64_t offset, std::span<std::byte> out);
+  /// `flags`: O_APPEND (the offset is ignored), O_DIRECT, O_SYNC, O_DSYNC of the open file. `write_back`: the kernel's
+  /// page cache writes (no times, no suid change). `kill_set_ids`: FUSE_WRITE_KILL_SUIDGID.
+  struct WriteHow {
+    int flags = 0;
+    bool write_back = false;
+    bool kill_set_ids = false;
+  };
+  Task<Result<std::size_t>> write(BlockNo inode, std::uint64_t offset, std::span<const std::byte> data, WriteHow how);
+  Task<Result<>> fsync(BlockNo inode, bool data_only);
+  Task<Result<>> fallocate(BlockNo inode, int mode, std::uint64_t offset, std::uint64_t length);
+  Task<Result<std::uint64_t>> seek(BlockNo inode, std::uint64_t offset, int whence);
+  Task<Result<std::size_t>> copy_range(BlockNo from, std::uint64_t from_offset, BlockNo to, std::uint64_t to_offset,
+                                       std::size_t length);
+
+  // Directories
+  /// See Directories::list.
+  Task<Result<>> list(BlockNo directory, DirectoryCookie cookie, Directories::Sink sink);
+  /// The same with attributes; each accepted entry other than "." and ".." counts a kernel reference. Dinodes are read
+  /// ahead, many at a time.
+  using EntrySink = std::function<bool(std::string_view name, const Entry& entry, DirectoryCookie next)>;
+  Task<Result<>> list_plus(BlockNo directory, DirectoryCookie cookie, EntrySink sink);
+
+  // The whole
+  Task<Result<>> sync();  ///< syncfs: everything written so far is stable
+  struct Statistics {
+    std::uint64_t blocks, free_blocks, inodes, free_inodes;
+    std::uint32_t block_size_bytes, name_max_bytes;
+  };
+  Task<Result<Statistics>> statistics();
+  Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes);
+
+ private:
+  Filesystem& fs_;
+};
+
+}  // namespace corral

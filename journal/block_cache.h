@@ -1,0 +1,164 @@
+/// The cache of metadata blocks (and journaled file data): one Block object per cached block of the volume.
+///
+/// A Block's bytes are read by anyone who holds the lock that protects it; they are changed only through
+/// Transaction::modify(), which hands out a private copy while an older state is still on its way to the log or to its
+/// place on the disk (copy on write). So a write in flight never sees half a change, and the state that was committed
+/// can be written in place while a later, uncommitted change already stands in memory.
+///
+/// Every block belongs to a BlockOwner: the glock under which it was read. When the glock goes, its blocks go.
+/// Clean blocks that nobody refers to are dropped, least recently used first, when the cache is over its limit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include <boost/intrusive/list.hpp>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+
+#include "base/aligned_buffer.h"
+#include "base/result.h"
+#include "base/strong.h"
+#include "base/sync.h"
+#include "base/task.h"
+#include "disk/device.h"
+#include "ondisk/geometry.h"
+#include "ondisk/layout.h"
+
+namespace corral {
+
+class BlockCache;
+class Journal;
+class Transaction;
+
+/// One state of a block's bytes; shared by the block and by writes in flight.
+struct BlockBytes : boost::intrusive_ref_counter<BlockBytes, boost::thread_unsafe_counter> {
+  explicit BlockBytes(std::size_t size) : buffer(size, false) {}
+  AlignedBuffer buffer;
+};
+using BlockBytesRef = boost::intrusive_ptr<BlockBytes>;
+
+struct OwnerTag;
+struct UnusedTag;
+struct CheckpointTag;
+using BlockHook = boost::intrusive::link_mode<boost::intrusive::safe_link>;
+
+/// A cached block. Held by BlockRef; lives on in the cache when the last reference goes.
+class Block : public boost::intrusive::list_base_hook<boost::intrusive::tag<OwnerTag>, BlockHook>,
+              public boost::intrusive::list_base_hook<boost::intrusive::tag<UnusedTag>, BlockHook>,
+              public boost::intrusive::list_base_hook<boost::intrusive::tag<CheckpointTag>, BlockHook> {
+ public:
+  BlockNo number() const { return number_; }
+  std::span<const std::byte> bytes() const { return bytes_->buffer.span(); }
+  /// The structure at `offset` of the block; the block's validity was checked when it was read.
+  template <class T>
+  const T& as(std::size_t offset = 0) const {
+    return ondisk::view<T>(bytes(), offset);
+  }
+  /// True while a change of it is not yet in the log.
+  bool pinned() const { return pinned_; }
+  /// True while the log holds a state of it that is not yet in its place.
+  bool in_log() const { return committed_ != nullptr; }
+
+ private:
+  friend class BlockCache;
+  friend class Journal;
+  friend class Transaction;
+  friend void intrusive_ptr_add_ref(Block* block);
+  friend void intrusive_ptr_release(Block* block);
+
+  Block(BlockCache& cache, BlockNo number) : cache_(cache), number_(number) {}
+
+  BlockCache& cache_;
+  BlockNo number_;
+  class BlockOwner* owner_ = nullptr;
+  std::uint32_t references_ = 0;
+  bool valid_ = false;            ///< bytes_ hold the block's contents
+  bool reading_ = false;          ///< a read is under way; others wait for it
+  bool pinned_ = false;           ///< changed by the running set of transactions
+  bool journaled_data_ = false;   ///< file data: no MetaHeader, escaped in the log
+  std::uint32_t writing_ = 0;     ///< writes in place under way
+  std::uint64_t checkpoint_ = 0;  ///< sequence of the flush that logged committed_
+  BlockBytesRef bytes_;
+  BlockBytesRef committed_;  ///< newest logged state not yet in its place
+};
+using BlockRef = boost::intrusive_ptr<Block>;
+void intrusive_ptr_add_ref(Block* block);
+void intrusive_ptr_release(Block* block);
+
+/// What one glock protects in the cache. The blocks must be dropped (BlockCache::drop) before it is destroyed.
+class BlockOwner {
+ public:
+  BlockOwner() = default;
+  BlockOwner(const BlockOwner&) = delete;
+  BlockOwner& operator=(const BlockOwner&) = delete;
+  ~BlockOwner() { CHECK_INVARIANT(blocks_.empty()); }
+  bool empty() const { return blocks_.empty(); }
+
+ private:
+  friend class BlockCache;
+  friend class Journal;
+  boost::intrusive::list<
+      Block, boost::intrusive::base_hook<boost::intrusive::list_base_hook<boost::intrusive::tag<OwnerTag>, BlockHook>>>
+      blocks_;
+};
+
+/// Checks a block's bytes when they come from the device; an error is of kind corrupt and names the block.
+using BlockCheck = Result<> (*)(BlockNo, std::span<const std::byte>, const ondisk::Geometry&);
+
+class BlockCache {
+ public:
+  /// `limit_bytes` bounds the memory of clean blocks; dirty ones are bounded by the journal's size.
+  BlockCache(Executor& executor, Device& device, const ondisk::Geometry& geometry, std::uint64_t limit_bytes);
+  ~BlockCache();
+
+  /// The block's contents, from the cache or the device, checked by `check` when read from the device.
+  /// `owner` is the lock under which it is read: a block has one owner at a time. Suspends on a miss.
+  Task<Result<BlockRef>> read(BlockOwner& owner, BlockNo number, BlockCheck check);
+  /// Starts reads of blocks that are not cached, many at a time; errors show when the block is read. Does not wait.
+  void read_ahead(BlockOwner& owner, std::span<const BlockNo> numbers, BlockCheck check);
+  /// A block that was just allocated: zero bytes, nothing read. Must be given contents in the same transaction.
+  BlockRef create(BlockOwner& owner, BlockNo number);
+  /// Cached block or null; never reads.
+  BlockRef find(BlockNo number);
+  /// Drops the owner's blocks; none may be pinned or in the log (Journal::sync(owner) sees to that), none referenced.
+  void drop(BlockOwner& owner);
+  /// Drops clean, unreferenced blocks of all owners.
+  void drop_clean();
+  /// Forgets everything without writing, after a withdraw or when a mount ends.
+  void discard_all();
+
+  const ondisk::Geometry& geometry() const { return geometry_; }
+  Device& device() { return device_; }
+  std::uint64_t cached_bytes() const { return blocks_.size() * geometry_.block_size(); }
+  void set_limit_bytes(std::uint64_t limit_bytes);
+
+ private:
+  friend class Journal;
+  friend class Transaction;
+  friend void intrusive_ptr_release(Block* block);
+
+  Block& insert(BlockOwner& owner, BlockNo number);
+  void erase(Block& block);
+  void unreferenced(Block& block);
+  void shrink();
+  bool evictable(const Block& block) const;
+  Task<void> read_block(BlockRef block, BlockCheck check);
+  Task<Result<>> fill(BlockRef block, BlockCheck check);
+
+  Executor& executor_;
+  Device& device_;
+  const ondisk::Geometry& geometry_;
+  std::uint64_t limit_bytes_;
+  std::unordered_map<BlockNo, Block*> blocks_;
+  boost::intrusive::list<
+      Block, boost::intrusive::base_hook<boost::intrusive::list_base_hook<boost::intrusive::tag<UnusedTag>, BlockHook>>>
+      unused_;  ///< unreferenced, least recently used first
+  Signal read_done_;
+  Scope background_;
+};
+
+}  // namespace corral
