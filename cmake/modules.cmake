@@ -14,9 +14,10 @@ function(corral_module name)
   endforeach()
 endfunction()
 
-# corral_test(NAME FOLDER USES module... LINKS library...): one Catch2 program from test/FOLDER, run by ctest.
+# corral_test(NAME FOLDER [GOLDEN] USES module... LINKS library...): one Catch2 program from test/FOLDER, run by ctest.
+# GOLDEN: it has tests tagged [golden], which run as NAME_golden and count as skipped without golden volumes.
 function(corral_test name folder)
-  cmake_parse_arguments(ARG "" "" "USES;LINKS" ${ARGN})
+  cmake_parse_arguments(ARG "GOLDEN" "" "USES;LINKS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/${folder}/*.cpp)
   if(NOT sources)
     return()
@@ -28,5 +29,9 @@ function(corral_test name folder)
       target_link_libraries(${name} PRIVATE corral_${used})
     endif()
   endforeach()
-  add_test(NAME ${name} COMMAND ${name})
+  add_test(NAME ${name} COMMAND ${name} "~[golden]")
+  if(ARG_GOLDEN)
+    add_test(NAME ${name}_golden COMMAND ${name} "[golden]")
+    set_tests_properties(${name}_golden PROPERTIES LABELS golden SKIP_REGULAR_EXPRESSION "SKIPPED: CORRAL_GOLDEN")
+  endif()
 endfunction()

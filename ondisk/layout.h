@@ -3,9 +3,11 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "base/check.h"
 #include "base/strong.h"
@@ -346,26 +348,33 @@ struct QuotaChange {
 };
 static_assert(sizeof(QuotaChange) == 16);
 
-/// Lays T over the bytes at `offset`; the caller has checked that they are there.
-template <class T>
-const T& view(std::span<const std::byte> bytes, std::size_t offset = 0) {
+namespace detail {
+template <class Bytes>
+constexpr bool kWritable = std::convertible_to<Bytes&, std::span<std::byte>>;
+template <class Bytes, class T>
+using LikeBytes = std::conditional_t<kWritable<Bytes>, T, const T>;
+}  // namespace detail
+
+/// A span, buffer or container of bytes that lives at least as long as what is laid over it.
+template <class Bytes>
+concept BytesHolder = std::convertible_to<Bytes&, std::span<const std::byte>>;
+
+/// Lays T over the bytes at `offset` (const if the bytes are); the caller has checked that they are there.
+template <class T, BytesHolder Bytes>
+auto& view(Bytes&& bytes, std::size_t offset = 0) {
   static_assert(alignof(T) == 1);
-  CHECK_INVARIANT(offset + sizeof(T) <= bytes.size());
-  return *reinterpret_cast<const T*>(bytes.data() + offset);
-}
-template <class T>
-T& view(std::span<std::byte> bytes, std::size_t offset = 0) {
-  static_assert(alignof(T) == 1);
-  CHECK_INVARIANT(offset + sizeof(T) <= bytes.size());
-  return *reinterpret_cast<T*>(bytes.data() + offset);
+  std::span<detail::LikeBytes<Bytes, std::byte>> all = bytes;
+  CHECK_INVARIANT(offset + sizeof(T) <= all.size());
+  return *reinterpret_cast<detail::LikeBytes<Bytes, T>*>(all.data() + offset);
 }
 
 /// The block pointers behind a dinode or a MetaHeader, `header_bytes` from the block's start to its end.
-inline std::span<const be64> pointers(std::span<const std::byte> block, std::size_t header_bytes) {
-  return {reinterpret_cast<const be64*>(block.data() + header_bytes), (block.size() - header_bytes) / 8};
-}
-inline std::span<be64> pointers(std::span<std::byte> block, std::size_t header_bytes) {
-  return {reinterpret_cast<be64*>(block.data() + header_bytes), (block.size() - header_bytes) / 8};
+template <BytesHolder Bytes>
+auto pointers(Bytes&& block, std::size_t header_bytes) {
+  std::span<detail::LikeBytes<Bytes, std::byte>> all = block;
+  CHECK_INVARIANT(header_bytes <= all.size());
+  using Pointer = detail::LikeBytes<Bytes, be64>;
+  return std::span<Pointer>(reinterpret_cast<Pointer*>(all.data() + header_bytes), (all.size() - header_bytes) / 8);
 }
 
 }  // namespace corral::ondisk
