@@ -10,8 +10,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -23,10 +25,6 @@
 
 namespace corral {
 
-class ResourceGroups;
-class QuotaTable;
-class StatfsCounters;
-
 /// Contiguous blocks.
 struct Extent {
   BlockNo start;
@@ -37,15 +35,18 @@ struct Extent {
 struct Ownership {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
+  bool charged = true;  ///< false for system inodes, which are in nobody's quota
 };
+Ownership ownership_of(const ondisk::Dinode& dinode);
 
 struct AllotmentRequest {
   BlockNo goal;                        ///< near which block (0: anywhere)
   std::uint32_t blocks = 0;            ///< data and metadata blocks needed at the least
-  std::uint32_t wished = 0;            ///< more that could be used now (for contiguity); 0: none
+  std::uint32_t wished = 0;            ///< beyond `blocks`, more that could be used now (for contiguity)
   std::uint32_t dinodes = 0;           ///< dinodes among `blocks`, 0 or 1
   Ownership owner;                     ///< checked against quota limits when quota=on (EDQUOT)
-  AllocationWindow* window = nullptr;  ///< the inode's window, honoured and moved along; may be null
+  bool exempt_from_limits = false;     ///< the caller may exceed quota limits (root)
+  AllocationWindow* window = nullptr;  ///< the inode's window, honoured and moved along; may be null, else outlives it
   /// Spread new directories' inodes over the resource groups (children of the root and of a top directory).
   bool spread = false;
 };
@@ -65,13 +66,16 @@ class [[nodiscard]] Allotment {
   /// Takes 1 to `wanted` contiguous blocks, at `window`/goal if free; marks them used. ENOSPC only if more than
   /// available() were taken (a bug of the caller) or the bitmap is damaged (corrupt).
   Result<Extent> take_blocks(Transaction& transaction, std::uint32_t wanted);
+  /// The same, charged to somebody else than the request's owner (a directory that grows for another's new file).
+  Result<Extent> take_blocks(Transaction& transaction, std::uint32_t wanted, Ownership owner);
   /// Takes one block for a dinode. `generation` (rg_igeneration, never the same twice within the group) becomes both
   /// di_generation and the formal inode number, as the kernel has it.
   struct NewDinode {
     BlockNo block;
     std::uint64_t generation;
   };
-  Result<NewDinode> take_dinode(Transaction& transaction);
+  /// `state` may be unlinked for an inode that is born without a name (O_TMPFILE).
+  Result<NewDinode> take_dinode(Transaction& transaction, ondisk::BlockState state = ondisk::BlockState::dinode);
 
  private:
   friend class Allocator;
@@ -88,7 +92,8 @@ class [[nodiscard]] Release {
   ~Release();
 
   std::uint32_t log_blocks() const;
-  /// True if the block lies in a resource group that is held.
+  /// True if the block may be given back under this release without more log blocks: it lies in a bitmap block of
+  /// those that prepare_release() was given.
   bool covers(BlockNo block) const;
   /// Used blocks become free. Metadata blocks must also be given to Transaction::free_block by the caller.
   Result<> free_blocks(Transaction& transaction, Extent extent, Ownership owner);
@@ -103,6 +108,15 @@ class [[nodiscard]] Release {
   friend class Allocator;
   struct State;
   std::unique_ptr<State> state_;
+};
+
+enum class QuotaKind : std::uint8_t { user, group };
+
+/// One user's or group's quota, in filesystem blocks; limits of 0 are none.
+struct QuotaFigures {
+  std::uint64_t limit = 0;
+  std::uint64_t warn = 0;
+  std::int64_t used = 0;
 };
 
 /// What statfs answers, in filesystem blocks.
@@ -127,11 +141,25 @@ class Allocator {
   };
   Task<Result<>> open(SystemFiles files);
 
+  /// Lets go of all glocks, windows and cached blocks; for unmounting, after the last sync_statfs and sync_quota, and
+  /// before the glock table is emptied. Nothing may be called afterwards.
+  Task<void> close();
+
+  /// Awaited before ENOSPC is reported: waits for unlinked inodes that are being freed. Installed by Filesystem.
+  std::function<Task<void>()> before_no_space;
+  /// Told which dinodes in state unlinked a resource group holds when it is first used; the list may name inodes that
+  /// are open. Called in the middle of an operation: must only take note. Installed by Filesystem.
+  std::function<void(std::span<const BlockNo>)> on_unlinked_found;
+
   /// Locks a resource group with room. ENOSPC if none has (after waiting for what was freed but is not committed yet,
   /// and for unlinked inodes that are being freed); EDQUOT.
   Task<Result<Allotment>> allot(AllotmentRequest request);
-  /// Locks the resource groups of these blocks, in order. A corrupt error if a block is in none.
+  /// Locks the resource groups of these blocks, in order. Every block to be given back must be named (log_blocks counts
+  /// the bitmap blocks they lie in). A corrupt error if a block is in no resource group.
   Task<Result<Release>> prepare_release(std::vector<BlockNo> blocks);
+  Task<Result<Release>> prepare_release(std::vector<Extent> extents);
+  /// Both at once, for operations that need both: the resource groups are locked in order, whatever they are.
+  Task<Result<std::pair<Allotment, Release>>> allot_and_release(AllotmentRequest request, std::vector<BlockNo> blocks);
 
   /// State of one block, read under the resource group's glock. For file handles and for checks.
   Task<Result<ondisk::BlockState>> state_of(BlockNo block);
@@ -139,6 +167,10 @@ class Allocator {
   /// Moves blocks from one owner to another in the quota's books (chown).
   Task<Result<>> check_quota(Ownership owner, std::uint64_t blocks);
   Task<Result<>> transfer_quota(Transaction& transaction, Ownership from, Ownership to, std::uint64_t blocks);
+  /// What the quota file says plus this node's changes, in filesystem blocks.
+  Task<Result<QuotaFigures>> quota_of(QuotaKind kind, std::uint32_t id);
+  /// Limits in filesystem blocks, 0 for none. Works with any quota= mode.
+  Task<Result<>> set_quota_limits(QuotaKind kind, std::uint32_t id, std::uint64_t limit, std::uint64_t warn);
   /// Log blocks that transfer_quota needs.
   std::uint32_t quota_log_blocks() const;
 

@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "base/strong.h"
+#include "fs/allocation_window.h"
 #include "fs/glock.h"
 #include "fs/volume.h"
 #include "journal/journal.h"
@@ -25,12 +26,6 @@ class DirtyData;
 void intrusive_ptr_add_ref(Inode* inode);
 void intrusive_ptr_release(Inode* inode);
 using InodeRef = boost::intrusive_ptr<Inode>;
-
-/// Blocks that the allocator keeps free for one inode so that its file grows contiguously; only a hint, in memory.
-struct AllocationWindow {
-  BlockNo next;              ///< where the next block is looked for; 0: no idea yet
-  std::uint32_t length = 0;  ///< blocks from `next` on that are set aside
-};
 
 class Inode {
  public:
