@@ -1,16 +1,18 @@
 /// The seam to the shared disk: asynchronous vectored reads and writes, flush, write-through, discard.
 ///
-/// Implementations: UringDevice (block device or image file), IscsiDevice (a LUN over the network), SimulatedDevice (tests).
-/// The core sees a disk only through this interface, so a simulated disk can lose, tear and reorder what was not flushed.
+/// Implementations: UringDevice (block device or image file), IscsiDevice (a LUN over the network), SimulatedDevice
+/// (tests). The core sees a disk only through this interface, so a simulated disk can lose, tear and reorder what was
+/// not flushed.
 ///
-/// Ordering: operations in flight at the same time may land in any order; a later operation sees an earlier one only when
-/// the earlier one was awaited first. Durability: a write is on stable storage when a flush() that was started after the
-/// write's completion has completed, or at once if it was written with write_through.
+/// Ordering: operations in flight at the same time may land in any order; a later operation sees an earlier one only
+/// when the earlier one was awaited first. Durability: a write is on stable storage when a flush() that was started
+/// after the write's completion has completed, or at once if it was written with write_through.
 ///
 /// Alignment: offsets, and each span's length, are multiples of geometry().sector_bytes; memory is aligned to
 /// AlignedBuffer::kAlignment or at least to the sector size. Breaking this is a bug (checked).
 ///
-/// Lifetime: the memory given stays valid until the operation has completed, even where the waiting frame is destroyed.
+/// Lifetime: the memory given stays valid until the operation has completed, even where the waiting frame is destroyed,
+/// and what a write takes from does not change meanwhile: the device may read it at any moment, and more than once.
 #pragma once
 
 #include <cstddef>

@@ -1,0 +1,124 @@
+/// One node's path to a SimulatedDisk: Device with latency, faults and operations that never come back, all drawn from
+/// a seed, so that the same seed gives the same run.
+///
+/// It is stricter than a real device where the contract allows: operations complete out of order, a read beside a write
+/// sees any mix of old and new sectors, and a write's memory that changes before its completion is a bug (checked).
+///
+/// Destroying the device is the node's death: what was in flight lands wholly, in part or not at all. The frames that
+/// wait on it are destroyed before it.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "base/sync.h"
+#include "disk/device.h"
+#include "disk/simulated_disk.h"
+
+namespace corral {
+
+/// How long operations take: uniform in [least, most], and a few of them `slow` more.
+struct SimulatedLatency {
+  Duration least = Duration::zero();
+  Duration most = Duration::zero();
+  std::uint32_t slow_per_million = 0;
+  Duration slow = Duration::zero();
+};
+
+struct SimulatedDeviceOptions {
+  std::string name = "simulated";
+  bool read_only = false;
+  /// With zero latency an operation completes without suspending its caller.
+  SimulatedLatency read_latency{};
+  SimulatedLatency write_latency{};
+  SimulatedLatency flush_latency{};
+  SimulatedLatency discard_latency{};
+
+  /// Virtual microseconds as of a good SSD, now and then slow.
+  static SimulatedDeviceOptions realistic();
+};
+
+/// Which operations to disturb, and how.
+struct SimulatedFault {
+  enum Operations : unsigned { reads = 1, writes = 2, flushes = 4, discards = 8, everything = 15 };
+  enum class Effect {
+    error,  ///< ends with `code`; a write may have landed in part
+    stuck,  ///< does not end until the fault is removed, then goes on as if nothing had been
+  };
+  Effect effect = Effect::error;
+  unsigned operations = everything;
+  std::uint64_t begin_bytes = 0;  ///< only what touches [begin, end); flushes touch any range
+  std::uint64_t end_bytes = std::numeric_limits<std::uint64_t>::max();
+  std::uint32_t per_million = 1'000'000;
+  std::uint64_t skip = 0;  ///< how many that match go unharmed first
+  std::uint64_t times = std::numeric_limits<std::uint64_t>::max();
+  int code = EIO;
+};
+
+class SimulatedDevice final : public Device {
+ public:
+  SimulatedDevice(Executor& executor, SimulatedDisk& disk, std::uint64_t seed, SimulatedDeviceOptions options = {});
+  ~SimulatedDevice() override;
+
+  const std::string& name() const override { return options_.name; }
+  const DeviceGeometry& geometry() const override { return geometry_; }
+  using Device::read;
+  using Device::write;
+  Task<Result<>> read(std::uint64_t offset_bytes, std::span<const ReadSpan> spans) override;
+  Task<Result<>> write(std::uint64_t offset_bytes, std::span<const WriteSpan> spans, WriteMode mode) override;
+  Task<Result<>> flush() override;
+  Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
+
+  /// The faults are tried in the order of their adding; the first that strikes counts. The number names it for
+  /// remove().
+  std::uint64_t add_fault(SimulatedFault fault);
+  void remove_fault(std::uint64_t number);
+
+  /// Operations accepted so far, for tests that count them.
+  struct Counters {
+    std::uint64_t reads = 0;
+    std::uint64_t writes = 0;
+    std::uint64_t flushes = 0;
+    std::uint64_t discards = 0;
+    std::uint64_t bytes_read = 0;
+    std::uint64_t bytes_written = 0;
+  };
+  const Counters& counters() const { return counters_; }
+  /// Operations that have not ended, stuck ones included.
+  std::size_t in_flight() const { return running_.running(); }
+
+ private:
+  struct Request;
+  struct InFlight;
+  struct ActiveFault {
+    explicit ActiveFault(Executor& executor, SimulatedFault what, std::uint64_t id)
+        : fault(what), number(id), removed(executor) {}
+    SimulatedFault fault;
+    std::uint64_t number;
+    Event removed;
+  };
+
+  Task<Result<>> submit(std::shared_ptr<Request> request);
+  Task<void> perform(std::shared_ptr<Request> request);
+  void read_now(Request& request);
+  std::shared_ptr<ActiveFault> draw_fault(const Request& request);
+  Duration draw_latency(const SimulatedLatency& latency);
+
+  Executor& executor_;
+  SimulatedDisk& disk_;
+  SimulatedDeviceOptions options_;
+  DeviceGeometry geometry_;
+  Random latency_random_;
+  Random fault_random_;
+  Random contents_random_;
+  std::vector<std::shared_ptr<ActiveFault>> faults_;
+  std::uint64_t next_fault_ = 0;
+  Counters counters_;
+  Scope running_;
+};
+
+}  // namespace corral
