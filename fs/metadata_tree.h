@@ -33,6 +33,9 @@ class MetadataTree {
   /// The run at `first`, at most `limit` blocks long. The inode must not be stuffed. Past the tree's reach: a hole.
   Task<Result<MappedRun>> map(const LockedInode& inode, FileBlock first, std::uint64_t limit);
 
+  /// Near which block to look for this inode's next one (AllotmentRequest::goal).
+  static BlockNo goal(const LockedInode& inode);
+
   /// What making blocks [first, first + count) exist costs at the most, from the tree as it is now.
   struct Cost {
     std::uint32_t new_blocks = 0;  ///< to allocate: data, indirect blocks, height, unstuffing
