@@ -1,7 +1,7 @@
 /// MetadataTree: freeing blocks.
 ///
 /// Nodes on the way to the range are gathered in batches. Each transaction of a batch frees the data blocks that lie in
-/// a few resource groups, and the nodes that become empty thereby, and takes the pointers to them out of the nodes that
+/// a few bitmap blocks, and the nodes that become empty thereby, and takes the pointers to them out of the nodes that
 /// stay. So each block is at any time either reachable and used, or free.
 #include <algorithm>
 #include <array>
@@ -18,8 +18,8 @@ constexpr std::size_t kBatchNodes = 256;
 constexpr std::uint64_t kBatchBlocks = 16384;
 /// The same where each block takes room for a revoke in the log.
 constexpr std::uint64_t kBatchRevokedBlocks = 2048;
-/// Resource groups held at the same time.
-constexpr std::size_t kBatchGroups = 4;
+/// Bitmap blocks (and so resource groups) changed at the same time.
+constexpr std::size_t kBatchBitmaps = 8;
 
 struct FreeNode {
   TreeNode node;
@@ -128,11 +128,8 @@ class Shrinking {
       if (!entry.freed && nodes_.is_lowest(entry.node)) {
         FileRange part = part_of(entry.node, batch_.range.first);
         auto pointers = entry.node.pointers().first(entry.node.index_of(part.end - 1) + 1);
-        for (BlockNo before; ondisk::be64 pointer : pointers.subspan(entry.node.index_of(part.first))) {
-          BlockNo block(pointer);
-          if (block.value != 0 && block != before + 1 && outside(block)) return block;
-          before = block;
-        }
+        for (ondisk::be64 pointer : pointers.subspan(entry.node.index_of(part.first)))
+          if (pointer != 0 && outside(BlockNo(pointer))) return BlockNo(pointer);
       }
       if (to_be_freed(entry) && outside(entry.node.block->number())) return entry.node.block->number();
     }
@@ -143,24 +140,24 @@ class Shrinking {
     return static_cast<std::uint32_t>(batch_.nodes.size()) + 1 + release.log_blocks();
   }
 
-  Task<Result<Release>> lock_groups(std::vector<BlockNo> blocks) {
+  Task<Result<Release>> lock_bitmaps(std::vector<BlockNo> blocks) {
     auto release = co_await allocator_.prepare_release(std::move(blocks));
     if (!release) co_return std::unexpected(release.error().within(fmt::format("inode {}", inode_.address().value)));
     co_return release;
   }
 
-  /// Locks the groups of the batch's first blocks, as many as one transaction may change.
-  Task<Result<Release>> hold_groups(BlockNo first) {
+  /// Locks the bitmaps of the batch's first blocks, as many as one transaction may change.
+  Task<Result<Release>> hold_bitmaps(BlockNo first) {
     std::vector<BlockNo> wanted = {first};
     for (;;) {
-      CO_TRY(Release release, co_await lock_groups(wanted));
+      CO_TRY(Release release, co_await lock_bitmaps(wanted));
       if (wanted.size() > 1 && log_blocks(release) > volume_.journal->max_transaction_blocks() / 2) {
         wanted.pop_back();
         release = Release();
-        co_return co_await lock_groups(wanted);
+        co_return co_await lock_bitmaps(wanted);
       }
       auto next = first_outside(&release);
-      if (!next || wanted.size() == kBatchGroups) co_return release;
+      if (!next || wanted.size() == kBatchBitmaps) co_return release;
       wanted.push_back(*next);
     }
   }
@@ -169,7 +166,7 @@ class Shrinking {
   Task<Result<bool>> step() {
     auto first = first_outside(nullptr);
     if (!first) co_return false;
-    CO_TRY(Release release, co_await hold_groups(*first));
+    CO_TRY(Release release, co_await hold_bitmaps(*first));
     TransactionSize size;
     size.blocks = log_blocks(release);
     size.revokes = static_cast<std::uint32_t>(batch_.nodes.size() + (logs_data() ? batch_.data_blocks : 0));
@@ -223,7 +220,7 @@ class Shrinking {
   }
 
   Result<> give_back(Transaction& transaction, Release& release, const Extents& extents, bool logged) const {
-    const Ownership owner{inode_.dinode().uid, inode_.dinode().gid};
+    const Ownership owner = ownership_of(inode_.dinode());
     for (const Extent& extent : extents.all()) {
       if (auto freed = release.free_blocks(transaction, extent, owner); !freed)
         return std::unexpected(freed.error().within(fmt::format("inode {}", inode_.address().value)));
