@@ -1,0 +1,49 @@
+/// The journals of a volume that is not mounted: where they lie, and their replay.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/task.h"
+#include "journal/journal_map.h"
+#include "journal/replay.h"
+#include "offline/volume_reader.h"
+
+namespace corral {
+
+/// A file journalN of the jindex directory.
+struct OfflineJournal {
+  JournalId id;
+  BlockNo inode;
+  JournalMap map;
+  BlockNo local_statfs;  ///< dinode of statfs_changeN
+};
+
+/// All journals, in order of their numbers. Errors: corrupt where one has holes or a size that no journal has, where a
+/// number is missing, or where statfs_changeN is missing (the kernel does not mount such a volume).
+Task<Result<std::vector<OfflineJournal>>> find_journals(const VolumeReader& volume);
+
+/// The maps alone, as ReplayJob wants them.
+std::vector<JournalMap> maps_of(const std::vector<OfflineJournal>& journals);
+
+/// What to replay of an offline volume.
+struct OfflineReplayOptions {
+  bool dry_run = false;
+  std::optional<JournalId> only;  ///< else all
+};
+
+struct OfflineReplay {
+  OfflineJournal journal;
+  ReplayReport report;
+};
+
+/// Replays the journals one after another, in order of their numbers. The first that fails ends it.
+Task<Result<std::vector<OfflineReplay>>> replay_offline(Executor& executor, const VolumeReader& volume,
+                                                        OfflineReplayOptions options, Logger log);
+
+}  // namespace corral
