@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_map>
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
@@ -100,7 +101,19 @@ class Glock {
     bool granted = false;
   };
 
-  Glock(GlockTable& table, GlockName name) : table_(table), name_(name) {}
+  /// The cached blocks; the glock goes with the last of them if nobody refers to it.
+  class Blocks final : public BlockOwner {
+   public:
+    explicit Blocks(Glock& glock) : glock_(glock) {}
+    std::string describe() const override;
+
+   private:
+    void emptied() override { glock_.forget_if_unused(); }
+    Glock& glock_;
+  };
+
+  Glock(GlockTable& table, GlockName name) : table_(table), name_(name), blocks_(*this) {}
+  void forget_if_unused();
   bool compatible(GlockMode mode) const;
   bool admit_now(GlockMode mode);
   void count(GlockMode mode, int change);
@@ -109,7 +122,7 @@ class Glock {
 
   GlockTable& table_;
   GlockName name_;
-  BlockOwner blocks_;
+  Blocks blocks_;
   std::uint32_t references_ = 0;
   std::uint32_t shared_ = 0;
   std::uint32_t deferred_ = 0;
@@ -117,19 +130,17 @@ class Glock {
   WaitList queue_;
 };
 
-/// All glocks of a mount. A glock without references and cached blocks is forgotten.
+/// All glocks of a mount. A glock lives while somebody refers to it or blocks are cached under it.
 class GlockTable {
  public:
-  GlockTable(Executor& executor, BlockCache& cache) : executor_(executor), cache_(cache) {}
+  explicit GlockTable(Executor& executor) : executor_(executor) {}
+  /// All references and cached blocks must have gone.
   ~GlockTable();
   GlockRef get(GlockType type, std::uint64_t number);
   /// After a withdraw: every acquire from now on fails with EIO.
   void refuse() { refusing_ = true; }
   bool refusing() const { return refusing_; }
   std::size_t size() const { return glocks_.size(); }
-  /// Drops the cached blocks of every glock that nobody refers to, then the glocks. For unmounting and under memory
-  /// pressure.
-  void drop_unused();
 
  private:
   friend class Glock;
@@ -140,7 +151,6 @@ class GlockTable {
     }
   };
   Executor& executor_;
-  BlockCache& cache_;
   std::unordered_map<GlockName, std::unique_ptr<Glock>, Hash> glocks_;
   bool refusing_ = false;
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
@@ -43,7 +44,7 @@ class Inode {
   bool unlinked = false;
   AllocationWindow window;
   /// File data written but not yet on the disk; made on the first write. Owned here, defined in fs/file_data.
-  std::unique_ptr<DirtyData> dirty;
+  std::shared_ptr<DirtyData> dirty;
 
  private:
   friend class InodeTable;
@@ -115,6 +116,11 @@ class InodeTable {
   std::size_t size() const { return inodes_.size(); }
   /// Every inode with dirty data (for syncfs and memory pressure), in order of address.
   std::vector<InodeRef> dirty_inodes();
+  /// Every inode without links that somebody still referred to, in order of address.
+  std::vector<InodeRef> unlinked_inodes();
+  /// The inode was freed, or the mount ends: nothing keeps it in the table but references.
+  void discard(Inode& inode);
+  void forget_if_unused(Inode& inode);
 
  private:
   friend class Inode;

@@ -12,7 +12,7 @@ constexpr std::uint32_t kReadAheadNodes = 64;
 /// Nodes read ahead for a reader that comes from the neighbouring node: the sign of reading in sequence.
 constexpr std::uint32_t kSequentialNodes = 8;
 
-Result<> check_indirect(BlockNo number, std::span<const std::byte> bytes, const ondisk::Geometry&) {
+Result<> check_indirect(std::span<const std::byte> bytes, BlockNo number, const ondisk::Geometry&) {
   return ondisk::check_meta_header(bytes, number, ondisk::MetaType::indirect);
 }
 }  // namespace
@@ -85,7 +85,7 @@ Result<TreeNode> TreeNodes::checked(const TreeNode& parent, std::uint32_t index,
   TreeNode node;
   node.level = parent.level + 1;
   // A block found in the cache may have come there as something else.
-  if (auto good = check_indirect(block->number(), block->bytes(), volume_.geometry); !good)
+  if (auto good = check_indirect(block->bytes(), block->number(), volume_.geometry); !good)
     return std::unexpected(good.error().within(place(node.level)));
   node.first = parent.range_of(index).first;
   node.span = shape_.span(node.level);

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -41,15 +42,14 @@ struct BlockBytes : boost::intrusive_ref_counter<BlockBytes, boost::thread_unsaf
 };
 using BlockBytesRef = boost::intrusive_ptr<BlockBytes>;
 
+struct Checkpoint;
 struct OwnerTag;
 struct UnusedTag;
-struct CheckpointTag;
 using BlockHook = boost::intrusive::link_mode<boost::intrusive::safe_link>;
 
 /// A cached block. Held by BlockRef; lives on in the cache when the last reference goes.
 class Block : public boost::intrusive::list_base_hook<boost::intrusive::tag<OwnerTag>, BlockHook>,
-              public boost::intrusive::list_base_hook<boost::intrusive::tag<UnusedTag>, BlockHook>,
-              public boost::intrusive::list_base_hook<boost::intrusive::tag<CheckpointTag>, BlockHook> {
+              public boost::intrusive::list_base_hook<boost::intrusive::tag<UnusedTag>, BlockHook> {
  public:
   BlockNo number() const { return number_; }
   std::span<const std::byte> bytes() const { return bytes_->buffer.span(); }
@@ -67,23 +67,28 @@ class Block : public boost::intrusive::list_base_hook<boost::intrusive::tag<Owne
   friend class BlockCache;
   friend class Journal;
   friend class Transaction;
+  friend class WriteBack;
   friend void intrusive_ptr_add_ref(Block* block);
   friend void intrusive_ptr_release(Block* block);
 
   Block(BlockCache& cache, BlockNo number) : cache_(cache), number_(number) {}
+  bool clean() const { return !pinned_ && committed_ == nullptr && logging_ == 0 && writing_ == 0; }
 
   BlockCache& cache_;
   BlockNo number_;
-  class BlockOwner* owner_ = nullptr;
+  class BlockOwner* owner_ = nullptr;  ///< null once the block was freed or discarded: forgotten by the cache
   std::uint32_t references_ = 0;
-  bool valid_ = false;            ///< bytes_ hold the block's contents
-  bool reading_ = false;          ///< a read is under way; others wait for it
-  bool pinned_ = false;           ///< changed by the running set of transactions
-  bool journaled_data_ = false;   ///< file data: no MetaHeader, escaped in the log
-  std::uint32_t writing_ = 0;     ///< writes in place under way
-  std::uint64_t checkpoint_ = 0;  ///< sequence of the flush that logged committed_
+  bool valid_ = false;             ///< bytes_ hold the block's contents
+  bool reading_ = false;           ///< a read is under way; others wait for it
+  bool pinned_ = false;            ///< changed by the running set of transactions
+  bool journaled_data_ = false;    ///< file data: no MetaHeader, escaped in the log
+  std::size_t running_index_ = 0;  ///< while pinned: its place in the running set
+  std::uint32_t logging_ = 0;      ///< flushes under way that log a state of it
+  std::uint32_t writing_ = 0;      ///< writes in place under way, at most 1
+  Result<> (*checked_by_)(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) = nullptr;
   BlockBytesRef bytes_;
-  BlockBytesRef committed_;  ///< newest logged state not yet in its place
+  BlockBytesRef committed_;           ///< newest committed state not yet in its place
+  Checkpoint* checkpoint_ = nullptr;  ///< the flush that committed it
 };
 using BlockRef = boost::intrusive_ptr<Block>;
 void intrusive_ptr_add_ref(Block* block);
@@ -95,8 +100,14 @@ class BlockOwner {
   BlockOwner() = default;
   BlockOwner(const BlockOwner&) = delete;
   BlockOwner& operator=(const BlockOwner&) = delete;
-  ~BlockOwner() { CHECK_INVARIANT(blocks_.empty()); }
+  virtual ~BlockOwner() { CHECK_INVARIANT(blocks_.empty()); }
   bool empty() const { return blocks_.empty(); }
+  /// Who it is, for messages ("inode 1234").
+  virtual std::string describe() const { return "somebody else"; }
+
+ protected:
+  /// The last block has gone; the owner may destroy itself.
+  virtual void emptied() {}
 
  private:
   friend class BlockCache;
@@ -106,8 +117,9 @@ class BlockOwner {
       blocks_;
 };
 
-/// Checks a block's bytes when they come from the device; an error is of kind corrupt and names the block.
-using BlockCheck = Result<> (*)(BlockNo, std::span<const std::byte>, const ondisk::Geometry&);
+/// Checks a block when it comes from the device (ondisk::check_dinode and its like); an error is of kind corrupt and
+/// names the block.
+using BlockCheck = Result<> (*)(std::span<const std::byte>, BlockNo, const ondisk::Geometry&);
 
 class BlockCache {
  public:
@@ -128,8 +140,11 @@ class BlockCache {
   void drop(BlockOwner& owner);
   /// Drops clean, unreferenced blocks of all owners.
   void drop_clean();
-  /// Forgets everything without writing, after a withdraw or when a mount ends.
+  /// Forgets everything without writing, after a withdraw or when a mount ends. Blocks still referenced live on,
+  /// forgotten.
   void discard_all();
+  /// Waits for reads ahead that are under way; before the cache is destroyed.
+  Task<void> quiesce();
 
   const ondisk::Geometry& geometry() const { return geometry_; }
   Device& device() { return device_; }
@@ -139,17 +154,20 @@ class BlockCache {
  private:
   friend class Journal;
   friend class Transaction;
+  friend class WriteBack;
+  friend void intrusive_ptr_add_ref(Block* block);
   friend void intrusive_ptr_release(Block* block);
 
   Block& insert(BlockOwner& owner, BlockNo number);
-  void erase(Block& block);
-  void unreferenced(Block& block);
+  /// Takes the block out of the cache; the object lives until its last reference goes.
+  void forget(Block& block);
+  /// Nobody refers to the block any more, or it has become clean: keep it for later or let it go.
+  void settle(Block& block);
   void shrink();
-  bool evictable(const Block& block) const;
-  Task<void> read_block(BlockRef block, BlockCheck check);
+  Result<> check(Block& block, const BlockOwner& owner, BlockCheck check) const;
   Task<Result<>> fill(BlockRef block, BlockCheck check);
+  Task<void> fill_run(std::vector<BlockRef> blocks, BlockCheck check);
 
-  Executor& executor_;
   Device& device_;
   const ondisk::Geometry& geometry_;
   std::uint64_t limit_bytes_;

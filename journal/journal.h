@@ -32,6 +32,8 @@
 #include "base/task.h"
 #include "journal/block_cache.h"
 #include "journal/journal_map.h"
+#include "journal/log_format.h"
+#include "journal/write_back.h"
 #include "ondisk/layout.h"
 
 namespace corral {
@@ -82,21 +84,11 @@ class [[nodiscard]] Transaction {
 
  private:
   friend class Journal;
-  Transaction(Journal& journal, TransactionSize size) : journal_(&journal), size_(size) {}
+  Transaction(Journal& journal, TransactionSize size) : journal_(&journal), unused_(size) {}
   std::span<std::byte> add(Block& block, bool journaled_data);
 
   Journal* journal_;
-  TransactionSize size_;
-  TransactionSize used_;
-};
-
-/// What the filesystem adds to each log header (struct gfs2_log_header, fields from lh_statfs_addr on).
-struct LogHeaderExtras {
-  BlockNo statfs_inode;
-  BlockNo quota_inode;
-  std::int64_t local_total = 0;
-  std::int64_t local_free = 0;
-  std::int64_t local_dinodes = 0;
+  TransactionSize unused_;  ///< what is left of the bounds
 };
 
 /// Counters since the mount, for status and tests.
@@ -141,14 +133,12 @@ class Journal {
   /// For fsync: like flush(), but flushes the device even when nothing is to be committed, so that file data written
   /// before the call is stable too. Concurrent callers share one flush.
   Task<Result<>> flush_with_device();
-  /// Commits, then writes every logged state of the owner's blocks in place and makes that stable, then revokes them
-  /// (another node may change them next, and this journal's replay must not undo that). For giving up a glock.
-  Task<Result<>> sync(BlockOwner& owner);
   /// Commits and writes everything in place, then writes a header with no active entries (kLogHeadUnmount if
   /// `unmount`). The journal is then clean; after unmount nothing more may begin.
   Task<Result<>> shut_down(bool unmount);
-  /// The ordered data goes away (inode evicted): removes it from the running set.
-  void forget_ordered(OrderedData& data);
+  /// The ordered data is about to go away (inode evicted): takes it out of the running set and waits for a commit that
+  /// is writing it.
+  Task<void> forget_ordered(OrderedData& data);
 
   /// Sequence of the running set of transactions: a change made now is committed once committed_set() >= running_set()
   /// as read while the transaction is open.
@@ -161,11 +151,78 @@ class Journal {
 
  private:
   friend class Transaction;
+
+  /// What the transactions since the last flush have changed, together.
+  struct RunningSet {
+    std::vector<BlockRef> blocks;  ///< pinned ones; an entry whose block was freed again is null
+    std::size_t metadata = 0;
+    std::size_t journaled_data = 0;
+    std::set<BlockNo> revokes;
+    std::vector<OrderedData*> ordered;
+    bool empty() const { return metadata + journaled_data == 0 && revokes.empty() && ordered.empty(); }
+  };
+  /// A set on its way to the log.
+  struct Commit {
+    std::uint64_t set = 0;
+    std::vector<LoggedState> states;
+    std::vector<BlockNo> revokes;
+    std::vector<OrderedData*> ordered;
+    LogHeaderExtras extras;
+  };
+
+  bool fits(TransactionSize size) const;
+  std::uint32_t running_log_blocks(TransactionSize more) const;
+  void end(Transaction& transaction);
+  Task<Result<>> commit_running_set(std::uint32_t header_flags);
+  Task<Commit> set_aside();
+  Task<Result<>> write_commit(Commit& commit, std::uint32_t header_flags);
+  Task<Result<>> write_ordered();
+  Task<Result<>> write_header(const LogHeaderExtras& extras, std::uint32_t block, std::uint32_t tail,
+                              std::uint32_t flags);
+  Task<Result<>> make_space();
+  Task<Result<>> flush_device();
+  Task<Result<>> flush_device_cache();
+  std::uint32_t used_log_blocks() const;
+  void check_failure(const Result<>& result);
+  Task<void> run_committer();
+  Task<void> run_write_back();
+
+  Executor& executor_;
+  BlockCache& cache_;
+  Device& device_;
+  const ondisk::Geometry& geometry_;
+  JournalMap map_;
   Options options_;
-  JournalCounters counters_;
+  Logger logger_;
+  WriteBack write_back_;
+
+  RunningSet running_;
   std::uint64_t running_set_ = 1;
   std::uint64_t committed_set_ = 0;
+  std::uint32_t open_transactions_ = 0;
+  TransactionSize open_size_;  ///< what open transactions may still change
+  bool setting_aside_ = false;
+
+  std::uint32_t committing_log_blocks_ = 0;  ///< of the set on its way to the log, header included
+  std::vector<OrderedData*> committing_ordered_;
+  std::uint32_t head_ = 0;  ///< journal block of the next flush
+  std::uint32_t tail_ = 0;  ///< journal block where replay would begin, as the last header says
+  std::uint64_t sequence_ = 0;
+
+  Mutex begin_turn_;       ///< those who wait for log space, in order
+  Mutex flushing_;         ///< one commit at a time
+  Mutex device_flushing_;  ///< one bare device flush at a time
+  std::uint64_t device_flushes_started_ = 0;
+  std::uint64_t device_flushes_done_ = 0;  ///< number of the last started one that has ended
+  Signal drained_;                         ///< the last open transaction has ended
+  Signal may_begin_;                       ///< a set was set aside, or space was freed, or the journal failed
+  Event work_;                             ///< something waits to be committed
+  Event space_wanted_;
+  Event stop_;
   bool failed_ = false;
+  bool stopped_ = false;
+  JournalCounters counters_;
+  Scope background_;
 };
 
 }  // namespace corral

@@ -1,0 +1,106 @@
+#include "fs/inode.h"
+
+#include <algorithm>
+
+#include <sys/stat.h>
+
+#include "ondisk/validate.h"
+
+namespace corral {
+
+Inode::Inode(InodeTable& table, BlockNo address, std::uint64_t formal_number, GlockRef glock)
+    : table_(table), address_(address), formal_number_(formal_number), glock_(std::move(glock)) {}
+
+Inode::~Inode() = default;
+
+void intrusive_ptr_add_ref(Inode* inode) {
+  ++inode->references_;
+}
+
+void intrusive_ptr_release(Inode* inode) {
+  if (--inode->references_ == 0) inode->table_.forget_if_unused(*inode);
+}
+
+bool LockedInode::is_directory() const {
+  return S_ISDIR(mode_bits());
+}
+bool LockedInode::is_regular() const {
+  return S_ISREG(mode_bits());
+}
+bool LockedInode::is_symlink() const {
+  return S_ISLNK(mode_bits());
+}
+
+InodeTable::~InodeTable() {
+  // The kernel's references end with the mount.
+  for (auto& [address, inode] : inodes_)
+    CHECK_INVARIANT(inode->references_ == 0);
+}
+
+void InodeTable::forget_if_unused(Inode& inode) {
+  // An inode the kernel knows stays, so that its state in memory (unlinked, window, dirty data) is not lost.
+  if (inode.references_ == 0 && inode.lookups == 0 && inode.opens == 0 && !inode.unlinked && inode.dirty == nullptr) {
+    inodes_.erase(inode.address_);
+  }
+}
+
+Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
+  auto& inode = inodes_[address];
+  if (inode == nullptr) {
+    GlockRef glock = volume_.glocks.get(GlockType::inode, address.value);
+    inode.reset(new Inode(*this, address, formal_number, std::move(glock)));
+  } else if (inode->formal_number_ != formal_number) {
+    return fail(ESTALE);
+  }
+  return InodeRef(inode.get());
+}
+
+InodeRef InodeTable::find(BlockNo address) {
+  auto found = inodes_.find(address);
+  return found == inodes_.end() ? nullptr : InodeRef(found->second.get());
+}
+
+void InodeTable::discard(Inode& inode) {
+  inode.unlinked = false;
+  inode.lookups = 0;
+  inode.opens = 0;
+}
+
+Task<Result<LockedInode>> InodeTable::lock(InodeRef inode, GlockMode mode) {
+  CO_TRY(GlockHolder holder, co_await inode->glock().acquire(mode));
+  CO_TRY(BlockRef block, co_await volume_.cache.read(inode->glock().blocks(), inode->address(), ondisk::check_dinode));
+  const auto& dinode = block->as<ondisk::Dinode>();
+  if (dinode.num.formal_ino != inode->formal_number()) co_return fail(ESTALE);
+  co_return LockedInode(std::move(inode), std::move(holder), std::move(block));
+}
+
+Task<Result<LockedInode>> InodeTable::lock_new(BlockNo address, std::uint64_t formal_number) {
+  if (inodes_.contains(address)) {
+    co_return fail_corrupt("block {} was allocated as a new inode, but inode {} is in use", address.value,
+                           address.value);
+  }
+  CO_TRY(InodeRef inode, get(address, formal_number));
+  CO_TRY(GlockHolder holder, co_await inode->glock().acquire(GlockMode::exclusive));
+  BlockRef block = volume_.cache.create(inode->glock().blocks(), address);
+  co_return LockedInode(std::move(inode), std::move(holder), std::move(block));
+}
+
+std::vector<InodeRef> InodeTable::dirty_inodes() {
+  std::vector<InodeRef> dirty;
+  for (auto& [address, inode] : inodes_) {
+    if (inode->dirty != nullptr) dirty.emplace_back(inode.get());
+  }
+  std::ranges::sort(dirty, {}, [](const InodeRef& inode) { return inode->address(); });
+  return dirty;
+}
+
+std::vector<InodeRef> InodeTable::unlinked_inodes() {
+  std::vector<InodeRef> unlinked;
+  for (auto& [address, inode] : inodes_) {
+    if (inode->unlinked) unlinked.emplace_back(inode.get());
+  }
+  std::ranges::sort(unlinked, {}, [](const InodeRef& inode) { return inode->address(); });
+  return unlinked;
+}
+
+}  // namespace corral
