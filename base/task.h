@@ -53,7 +53,7 @@ struct PromiseBase : FrameAllocated {
 template <class T>
 struct Promise : PromiseBase {
   std::optional<T> value;
-  template <class U>
+  template <class U = T>
   void return_value(U&& result) {
     value.emplace(std::forward<U>(result));
   }

@@ -4,13 +4,11 @@
 
 namespace corral::ondisk {
 
-namespace {
 std::size_t first_dirent_bytes(std::span<const std::byte> block) {
   MetaType type = view<MetaHeader>(block).meta_type();
   CHECK_INVARIANT(type == MetaType::leaf || type == MetaType::dinode);
   return type == MetaType::leaf ? sizeof(Leaf) : sizeof(Dinode);
 }
-}  // namespace
 
 DirentWalker::DirentWalker(std::span<const std::byte> block, BlockNo address)
     : block_(block), address_(address), first_(first_dirent_bytes(block)), next_(first_) {}

@@ -20,6 +20,9 @@ inline std::string_view name_of(const Dirent& dirent) {
   return {dirent.name(), dirent.name_length};
 }
 
+/// Where the dirents of a leaf or a dinode (checked to be one of them) begin.
+std::size_t first_dirent_bytes(std::span<const std::byte> block);
+
 /// Gives the dirents in order, each checked before it is given: it lies within the block, its length is a multiple of 8
 /// and holds its name of 1 to 255 bytes, and only the first may be unused. So records neither overlap nor reach beyond
 /// the block, whatever the bytes are; the last one ends with the block. Does not suspend, does not own the block.
