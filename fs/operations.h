@@ -85,8 +85,9 @@ class Operations {
 
   // Names
   Task<Result<Entry>> lookup(BlockNo directory, std::string name);
-  /// By address and generation (NFS handles): ESTALE unless that very inode is in use.
-  Task<Result<Entry>> lookup_handle(BlockNo inode, std::uint64_t generation);
+  /// By address alone, for file handles (NFS): FUSE does not pass the handle's generation on, the kernel compares it
+  /// with the answer's. ESTALE unless an inode (not a system file) is in use there.
+  Task<Result<Entry>> lookup_handle(BlockNo inode);
   /// ".." of a directory, for NFS.
   Task<Result<Entry>> lookup_parent(BlockNo directory);
   void forget(BlockNo inode, std::uint64_t count);

@@ -1,0 +1,129 @@
+#include "fuse/channel.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/aligned_buffer.h"
+
+namespace corral {
+
+namespace {
+constexpr std::size_t kAlignment = AlignedBuffer::kAlignment;
+/// Before a WRITE's payload; with it the payload of a message that is read to `kAlignment - kWriteHead` is aligned.
+constexpr std::size_t kWriteHead = sizeof(fuse_in_header) + sizeof(fuse_write_in);
+/// Payloads below are copied, so that a waiting request does not hold a large buffer.
+constexpr std::size_t kCopyLimit = 32768;
+/// Header and arguments of an answer; the largest is READ's: header and data.
+constexpr std::size_t kMostParts = 4;
+
+std::byte* allocate(std::size_t bytes) {
+  std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+}  // namespace
+
+void LargeBuffers::GiveBack::operator()(std::byte* memory) const {
+  if (pool == nullptr || pool->free_.size() >= kKept) return std::free(memory);
+  pool->free_.push_back(memory);
+}
+
+LargeBuffers::~LargeBuffers() {
+  for (std::byte* memory : free_)
+    std::free(memory);
+}
+
+LargeBuffers::Buffer LargeBuffers::take() {
+  if (free_.empty()) return Buffer(allocate(bytes_), GiveBack{this});
+  std::byte* memory = free_.back();
+  free_.pop_back();
+  return Buffer(memory, GiveBack{this});
+}
+
+LargeBuffers::Buffer LargeBuffers::take(std::size_t bytes) {
+  if (bytes > kCopyLimit && bytes <= bytes_) return take();
+  return Buffer(allocate(std::max(bytes, kAlignment)), GiveBack{});
+}
+
+Channel::Channel(FileDescriptor descriptor, std::uint32_t max_write_bytes, Logger log)
+    : descriptor_(std::move(descriptor)),
+      max_write_bytes_(max_write_bytes),
+      log_(std::move(log)),
+      buffers_(kAlignment + max_write_bytes),
+      receiving_(buffers_.take()) {}
+
+Channel::Received Channel::receive(std::optional<Message>& message) {
+  if (closed()) return Received::ended;
+  for (;;) {
+    ssize_t length = read(descriptor_.get(), receiving_.get() + kAlignment - kWriteHead, kWriteHead + max_write_bytes_);
+    if (length >= static_cast<ssize_t>(sizeof(fuse_in_header))) {
+      message.emplace(take_message(static_cast<std::size_t>(length)));
+      return Received::message;
+    }
+    if (length >= 0) return Received::ended;
+    // ENOENT: the request was aborted while it was being read.
+    if (errno == EINTR || errno == ENOENT) continue;
+    if (errno == EAGAIN) return Received::nothing;
+    if (errno != ENODEV && errno != ECONNABORTED) log_.error("reading requests from the kernel: {}", strerror(errno));
+    return Received::ended;
+  }
+}
+
+Message Channel::take_message(std::size_t length) {
+  std::byte* begin = receiving_.get() + kAlignment - kWriteHead;
+  bool is_write = reinterpret_cast<const fuse_in_header*>(begin)->opcode == FUSE_WRITE;
+  if (is_write && length > kCopyLimit) {
+    LargeBuffers::Buffer full = std::exchange(receiving_, buffers_.take());
+    return Message(std::move(full), {begin, length});
+  }
+  std::size_t offset = is_write ? kAlignment - kWriteHead : 0;
+  LargeBuffers::Buffer copy = is_write ? buffers_.take(offset + length)
+                                       : LargeBuffers::Buffer(static_cast<std::byte*>(std::malloc(length)), {});
+  if (copy == nullptr) throw std::bad_alloc();
+  std::memcpy(copy.get() + offset, begin, length);
+  std::span<const std::byte> bytes{copy.get() + offset, length};
+  return Message(std::move(copy), bytes);
+}
+
+void Channel::answer(std::uint64_t unique, int error, std::span<const iovec> parts) {
+  if (closed()) return;
+  fuse_out_header header{.len = sizeof(header), .error = -error, .unique = unique};
+  std::array<iovec, kMostParts> all;
+  CHECK_INVARIANT(parts.size() < all.size());
+  all[0] = {&header, sizeof(header)};
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    all[i + 1] = parts[i];
+    header.len += static_cast<std::uint32_t>(parts[i].iov_len);
+  }
+  ssize_t written = writev(descriptor_.get(), all.data(), static_cast<int>(parts.size() + 1));
+  if (written >= 0 || errno == ENOENT || errno == ENODEV) return;
+  log_.error("answering the kernel: {}", strerror(errno));
+}
+
+void Channel::invalidate_attributes(std::uint64_t node) {
+  if (closed()) return;
+  fuse_notify_inval_inode_out notification{.ino = node, .off = -1, .len = 0};
+  fuse_out_header header{.len = sizeof(header) + sizeof(notification), .error = FUSE_NOTIFY_INVAL_INODE, .unique = 0};
+  std::array<iovec, 2> parts{{{&header, sizeof(header)}, {&notification, sizeof(notification)}}};
+  // ENOENT: the kernel does not know the node any more.
+  if (writev(descriptor_.get(), parts.data(), parts.size()) < 0 && errno != ENOENT && errno != ENODEV)
+    log_.error("telling the kernel of changed attributes: {}", strerror(errno));
+}
+
+std::string_view Request::name(std::size_t offset) const {
+  std::span<const std::byte> bytes = rest(offset);
+  const void* end = std::memchr(bytes.data(), 0, bytes.size());
+  CHECK_INVARIANT(end != nullptr);
+  const char* begin = reinterpret_cast<const char*>(bytes.data());
+  return {begin, static_cast<std::size_t>(static_cast<const char*>(end) - begin)};
+}
+
+}  // namespace corral

@@ -1,0 +1,162 @@
+/// The kernel's end of a mount: /dev/fuse, which gives one request per read and takes one answer per write.
+///
+/// Used on the loop's thread alone. Nothing here blocks: the descriptor is non-blocking, and an answer is taken at
+/// once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sys/uio.h>
+
+#include "base/check.h"
+#include "base/file_descriptor.h"
+#include "base/log.h"
+#include "fuse/protocol.h"
+
+namespace corral {
+
+/// Buffers of one size for the largest payloads, kept for reuse because fresh memory costs page faults.
+class LargeBuffers {
+ public:
+  /// Returns its memory when destroyed; the pool outlives it.
+  struct GiveBack {
+    LargeBuffers* pool = nullptr;
+    void operator()(std::byte* memory) const;
+  };
+  using Buffer = std::unique_ptr<std::byte, GiveBack>;
+
+  explicit LargeBuffers(std::size_t bytes) : bytes_(bytes) {}
+  ~LargeBuffers();
+  LargeBuffers(const LargeBuffers&) = delete;
+  LargeBuffers& operator=(const LargeBuffers&) = delete;
+
+  std::size_t bytes() const { return bytes_; }
+  /// `bytes()` of undefined contents, aligned to AlignedBuffer::kAlignment.
+  Buffer take();
+  /// The same guarantees for any size; small sizes do not touch the pool.
+  Buffer take(std::size_t bytes);
+
+ private:
+  static constexpr std::size_t kKept = 8;
+  std::size_t bytes_;
+  std::vector<std::byte*> free_;
+};
+
+/// A request's bytes, owned. The payload of a WRITE is aligned to AlignedBuffer::kAlignment, so that whole blocks go to
+/// the device without a copy.
+class Message {
+ public:
+  Message(LargeBuffers::Buffer memory, std::span<const std::byte> bytes) : memory_(std::move(memory)), bytes_(bytes) {}
+
+  const fuse_in_header& header() const { return *reinterpret_cast<const fuse_in_header*>(bytes_.data()); }
+  /// What follows the header.
+  std::span<const std::byte> arguments() const { return bytes_.subspan(sizeof(fuse_in_header)); }
+
+ private:
+  LargeBuffers::Buffer memory_;
+  std::span<const std::byte> bytes_;
+};
+
+class Channel {
+ public:
+  /// `descriptor`: /dev/fuse, or a SOCK_SEQPACKET socket in tests.
+  Channel(FileDescriptor descriptor, std::uint32_t max_write_bytes, Logger log);
+
+  int descriptor() const { return descriptor_.get(); }
+  std::uint32_t max_write_bytes() const { return max_write_bytes_; }
+  LargeBuffers& buffers() { return buffers_; }
+
+  enum class Received {
+    message,
+    nothing,  ///< none is waiting
+    ended,    ///< unmounted or aborted: there will be none
+  };
+  Received receive(std::optional<Message>& message);
+
+  /// Answers request `unique`: an errno value (0: success) and, with success, the parts in order. What the kernel gave
+  /// up waiting for is dropped silently.
+  void answer(std::uint64_t unique, int error, std::span<const iovec> parts = {});
+
+  /// Tells the kernel to ask for the node's attributes again. Waits for nothing in the kernel.
+  void invalidate_attributes(std::uint64_t node);
+
+  /// Lets go of the kernel: users of a mount that still exists get errors.
+  void close() { descriptor_ = FileDescriptor(); }
+  bool closed() const { return !descriptor_; }
+
+ private:
+  Message take_message(std::size_t length);
+
+  FileDescriptor descriptor_;
+  std::uint32_t max_write_bytes_;
+  Logger log_;
+  LargeBuffers buffers_;
+  LargeBuffers::Buffer receiving_;
+};
+
+/// A request that wants an answer: gives exactly one, EIO if it is destroyed without (its coroutine was torn down), so
+/// that nobody in the kernel waits for ever.
+class Request {
+ public:
+  Request(Channel& channel, Message message) : channel_(&channel), message_(std::move(message)) {}
+  Request(Request&& other) noexcept
+      : channel_(std::exchange(other.channel_, nullptr)), message_(std::move(other.message_)) {}
+  Request& operator=(Request&&) = delete;
+  ~Request() {
+    if (channel_ != nullptr) fail(EIO);
+  }
+
+  const Message& message() const { return message_; }
+  const fuse_in_header& header() const { return message_.header(); }
+  std::span<const std::byte> arguments() const { return message_.arguments(); }
+  /// The fixed arguments; the dispatcher has checked that they are there.
+  template <class T>
+  const T& fixed() const {
+    CHECK_INVARIANT(arguments().size() >= sizeof(T));
+    return *reinterpret_cast<const T*>(arguments().data());
+  }
+  /// The zero-terminated string that begins at `offset` of the arguments; checked like fixed().
+  std::string_view name(std::size_t offset) const;
+  /// The arguments behind `offset`.
+  std::span<const std::byte> rest(std::size_t offset) const {
+    CHECK_INVARIANT(arguments().size() >= offset);
+    return arguments().subspan(offset);
+  }
+
+  void fail(int error) { take_channel().answer(header().unique, error); }
+  void succeed() { take_channel().answer(header().unique, 0); }
+  void succeed_with_bytes(std::span<const std::byte> bytes) {
+    iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    take_channel().answer(header().unique, 0, {&part, 1});
+  }
+  /// With structures of the protocol, in order.
+  template <class... T>
+  void succeed_with(const T&... structures) {
+    static_assert((std::is_trivially_copyable_v<T> && ...));
+    iovec parts[] = {{const_cast<T*>(&structures), sizeof(T)}...};
+    take_channel().answer(header().unique, 0, parts);
+  }
+  template <class T>
+  void succeed_with_head(const T& head, std::span<const std::byte> bytes) {
+    iovec parts[] = {{const_cast<T*>(&head), sizeof(T)}, {const_cast<std::byte*>(bytes.data()), bytes.size()}};
+    take_channel().answer(header().unique, 0, parts);
+  }
+
+ private:
+  Channel& take_channel() {
+    CHECK_INVARIANT(channel_ != nullptr);
+    return *std::exchange(channel_, nullptr);
+  }
+  Channel* channel_;
+  Message message_;
+};
+
+}  // namespace corral

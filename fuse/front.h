@@ -1,0 +1,173 @@
+/// The FUSE front of a mounted filesystem: takes the kernel's requests, runs each as a coroutine over Operations, and
+/// answers from the loop's thread.
+///
+/// What the kernel may answer without us: with lock_nolock nobody else changes the volume, so names, absent names,
+/// attributes, pages, symlinks and directory listings stay valid for good (settings.keep_caches); counters() shows what
+/// it did ask. Opening a file is always asked (immutable and append-only files must be refused, O_TRUNC must be
+/// atomic), opening a directory is not. FLUSH is not needed. All permissions are checked by the kernel
+/// (default_permissions), ACLs included.
+///
+/// Requests run to their end, as on any local disk filesystem: signals do not interrupt them.
+///
+/// atime: the kernel does not tell of reads that it answers from its page cache. docs/man/mount.corral.8 says what that
+/// means for each atime option.
+///
+/// Life: start() after the mount(2) that names the same descriptor; ready() returns when the kernel may be used;
+/// ended() when it has let go. Then the owner unmounts the volume and calls finish(), which lets umount(2) return.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "base/task.h"
+#include "disk/event_loop.h"
+#include "fs/filesystem.h"
+#include "fuse/channel.h"
+#include "fuse/encode.h"
+#include "fuse/protocol.h"
+
+namespace corral {
+
+struct FrontSettings {
+  /// The kernel's caches are never stale: nobody but this mount changes the volume.
+  bool keep_caches = true;
+  /// The kernel collects small writes. Saves requests, but then it owns sizes and times, costs a SETATTR for each
+  /// changed file, and a full volume shows only when the data is written back.
+  bool writeback_cache = false;
+  bool acl = true;
+  /// Names are stable before their change is answered (mount options sync and dirsync).
+  bool synchronous_names = false;
+};
+
+struct FrontCounters {
+  std::array<std::uint64_t, protocol::kOpcodes> requests{};  ///< by opcode
+  std::uint64_t errors = 0;                                  ///< answered with an error
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+};
+
+class Front {
+ public:
+  /// Largest WRITE payload and READ answer.
+  static constexpr std::uint32_t kMaxTransferBytes = 1 << 20;
+
+  /// `device`: /dev/fuse as given to mount(2). Everything outlives the front.
+  Front(EventLoop& loop, FileDescriptor device, Filesystem& filesystem, FrontSettings settings, Logger log);
+  ~Front();
+
+  /// Begins to take requests.
+  Result<> start();
+  /// Returns when the kernel has agreed on the protocol, or with the reason why it cannot be.
+  Task<Result<>> ready();
+  /// Returns when the kernel has let go of the mount and all its requests have been answered.
+  Task<void> ended();
+  /// Ends the service although the mount still exists (files are open that nobody will close): takes no more requests.
+  void disconnect();
+  /// After ended(): lets go of the kernel; umount(2) returns now.
+  void finish();
+
+  const FrontCounters& counters() const { return counters_; }
+  /// Counters as a JSON object; also the extended attribute `corral.statistics` of the root.
+  std::string statistics() const;
+
+ private:
+  struct Handler {
+    Task<void> (Front::*run)(Request request) = nullptr;
+    std::size_t fixed_bytes = 0;  ///< of the structure that the arguments begin with
+    unsigned names = 0;           ///< zero-terminated strings behind it
+  };
+  static std::array<Handler, protocol::kOpcodes> make_handlers();
+
+  EventLoop::Drained drain();
+  void dispatch(Message message);
+  void end();
+  bool well_formed(const Handler& handler, const Message& message) const;
+  /// Those that are answered at once, or not at all.
+  void forget(const Message& message);
+  void forget_many(const Message& message);
+  void forget_node(std::uint64_t node, std::uint64_t count);
+
+  Task<void> initialize(Request request);
+  Task<void> destroy(Request request);
+  Task<void> interrupt(Request request);
+
+  Task<void> lookup(Request request);
+  Task<void> make_node(Request request);
+  Task<void> make_directory(Request request);
+  Task<void> make_symlink(Request request);
+  Task<void> make_link(Request request);
+  Task<void> create(Request request);
+  Task<void> create_unnamed(Request request);
+  Task<void> unlink(Request request);
+  Task<void> remove_directory(Request request);
+  Task<void> rename(Request request);
+  Task<void> rename_with_flags(Request request);
+  Task<void> read_link(Request request);
+  Task<void> list(Request request);
+  Task<void> list_plus(Request request);
+
+  Task<void> get_attributes(Request request);
+  Task<void> set_attributes(Request request);
+  Task<void> get_xattr(Request request);
+  Task<void> list_xattr(Request request);
+  Task<void> set_xattr(Request request);
+  Task<void> remove_xattr(Request request);
+  Task<void> control(Request request);
+  Task<void> get_volume_figures(Request request);
+
+  Task<void> open(Request request);
+  Task<void> release(Request request);
+  Task<void> read(Request request);
+  Task<void> write(Request request);
+  Task<void> fsync(Request request);
+  Task<void> sync_all(Request request);
+  Task<void> allocate(Request request);
+  Task<void> seek(Request request);
+  Task<void> copy_range(Request request);
+
+  // Shared by handlers
+  BlockNo inode_of(const Request& request) const { return numbers_.to_inode(request.header().nodeid); }
+  static Caller caller_of(const Request& request, std::uint32_t umask);
+  Operations& operations() { return filesystem_.operations(); }
+  fuse_entry_out encode(const Entry& entry) const;
+  /// An answer of an errno value; errors of device and volume are also logged, each message once.
+  void refuse(Request& request, const Error& error);
+  void answer_bytes(Request& request, std::uint32_t limit, std::span<const std::byte> bytes);
+  Task<void> answer_new_entry(Request request, Result<Entry> entry);
+  Task<void> answer_changed(Request request, Result<> changed);
+  Task<Result<>> stable_names(BlockNo directory);
+  Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
+  Task<void> answer_created(Request request, Result<Entry> entry, fuse_create_in how);
+  Task<void> rename_to(Request request, std::uint64_t new_node, std::uint32_t flags, std::size_t names_at);
+  Task<Result<std::vector<std::byte>>> run_control(BlockNo inode, std::uint32_t command, std::span<const std::byte> in,
+                                                   Caller caller);
+
+  EventLoop& loop_;
+  Filesystem& filesystem_;
+  FrontSettings settings_;
+  Logger log_;
+  NodeNumbers numbers_;
+  std::uint32_t block_size_;
+  Validity validity_;
+  Channel channel_;
+  FrontCounters counters_;
+  std::set<std::string> logged_;
+
+  std::optional<Result<>> agreed_;
+  Signal agreed_changed_;
+  bool ended_ = false;
+  Signal ended_changed_;
+  std::optional<Request> destroy_;
+  std::unique_ptr<EventLoop::Watch> watch_;
+  /// Last: its frames use all of the above when they are destroyed.
+  Scope requests_;
+};
+
+}  // namespace corral

@@ -1,0 +1,112 @@
+/// Handlers of files' contents: opening, reading, writing, making stable.
+#include <algorithm>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "fuse/front.h"
+
+namespace corral {
+
+namespace {
+/// What one COPY_FILE_RANGE request copies at the most; the caller comes back for the rest.
+constexpr std::size_t kMaxCopyBytes = 64 << 20;
+}  // namespace
+
+/// open(2) beyond what the kernel has checked: counts the opening, truncates for O_TRUNC.
+Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags,
+                                             Caller caller) {
+  CO_TRY_VOID(co_await operations().open(inode, static_cast<int>(flags)));
+  if ((flags & O_TRUNC) != 0) {
+    AttributeChange change;
+    change.size_bytes = 0;
+    change.kill_set_ids = (open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+    if (auto truncated = co_await operations().set_attributes(inode, change, caller); !truncated) {
+      operations().release(inode);
+      co_return std::unexpected(std::move(truncated).error());
+    }
+  }
+  fuse_open_out out{};
+  if (settings_.keep_caches) out.open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
+  co_return out;
+}
+
+Task<void> Front::open(Request request) {
+  auto in = request.fixed<fuse_open_in>();
+  Result<fuse_open_out> opened = co_await open_file(inode_of(request), in.flags, in.open_flags, caller_of(request, 0));
+  if (!opened) co_return refuse(request, opened.error());
+  request.succeed_with(*opened);
+}
+
+Task<void> Front::release(Request request) {
+  operations().release(inode_of(request));
+  request.succeed();
+  co_return;
+}
+
+Task<void> Front::read(Request request) {
+  auto in = request.fixed<fuse_read_in>();
+  std::size_t size = std::min(in.size, kMaxTransferBytes);
+  LargeBuffers::Buffer buffer = channel_.buffers().take(size);
+  Result<std::size_t> length = co_await operations().read(inode_of(request), in.offset, {buffer.get(), size});
+  if (!length) co_return refuse(request, length.error());
+  counters_.bytes_read += *length;
+  request.succeed_with_bytes(std::span<const std::byte>(buffer.get(), *length));
+}
+
+Task<void> Front::write(Request request) {
+  auto in = request.fixed<fuse_write_in>();
+  std::span<const std::byte> data = request.rest(sizeof(in));
+  if (data.size() != in.size) co_return refuse(request, Error(EIO));
+  Operations::WriteHow how;
+  how.flags = static_cast<int>(in.flags);
+  // After a buffered write to an O_SYNC file the kernel sends an FSYNC of its own, but none after asynchronous
+  // O_DIRECT.
+  if ((how.flags & O_DIRECT) == 0) how.flags &= ~O_SYNC;
+  how.write_back = settings_.writeback_cache && (in.write_flags & FUSE_WRITE_CACHE) != 0;
+  how.kill_set_ids = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  Result<std::size_t> written = co_await operations().write(inode_of(request), in.offset, data, how);
+  if (!written) co_return refuse(request, written.error());
+  counters_.bytes_written += *written;
+  request.succeed_with(fuse_write_out{.size = static_cast<std::uint32_t>(*written), .padding = 0});
+}
+
+Task<void> Front::fsync(Request request) {
+  bool data_only = (request.fixed<fuse_fsync_in>().fsync_flags & FUSE_FSYNC_FDATASYNC) != 0;
+  Result<> done = co_await operations().fsync(inode_of(request), data_only);
+  if (!done) co_return refuse(request, done.error());
+  request.succeed();
+}
+
+Task<void> Front::sync_all(Request request) {
+  Result<> done = co_await operations().sync();
+  if (!done) co_return refuse(request, done.error());
+  request.succeed();
+}
+
+Task<void> Front::allocate(Request request) {
+  auto in = request.fixed<fuse_fallocate_in>();
+  Result<> done = co_await operations().fallocate(inode_of(request), static_cast<int>(in.mode), in.offset, in.length);
+  if (!done) co_return refuse(request, done.error());
+  request.succeed();
+}
+
+Task<void> Front::seek(Request request) {
+  auto in = request.fixed<fuse_lseek_in>();
+  if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) co_return refuse(request, Error(EINVAL));
+  Result<std::uint64_t> found = co_await operations().seek(inode_of(request), in.offset, static_cast<int>(in.whence));
+  if (!found) co_return refuse(request, found.error());
+  request.succeed_with(fuse_lseek_out{.offset = *found});
+}
+
+Task<void> Front::copy_range(Request request) {
+  auto in = request.fixed<fuse_copy_file_range_in>();
+  if (in.flags != 0) co_return refuse(request, Error(EINVAL));
+  std::size_t length = std::min<std::uint64_t>(in.len, kMaxCopyBytes);
+  Result<std::size_t> copied = co_await operations().copy_range(inode_of(request), in.off_in,
+                                                                numbers_.to_inode(in.nodeid_out), in.off_out, length);
+  if (!copied) co_return refuse(request, copied.error());
+  request.succeed_with(fuse_write_out{.size = static_cast<std::uint32_t>(*copied), .padding = 0});
+}
+
+}  // namespace corral

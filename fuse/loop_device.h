@@ -1,0 +1,19 @@
+/// A loop block device over an image file.
+#pragma once
+
+#include <string>
+
+#include "base/file_descriptor.h"
+#include "base/result.h"
+
+namespace corral {
+
+struct LoopDevice {
+  std::string path;
+  /// Keeps it attached; it detaches by itself when neither this nor a mount holds it any more.
+  FileDescriptor descriptor;
+
+  static Result<LoopDevice> attach(const std::string& file, bool read_only);
+};
+
+}  // namespace corral
