@@ -190,7 +190,9 @@ struct Scope::Runner {
     (previous ? previous->next : scope.first_) = next;
     if (next != nullptr) next->previous = previous;
     --scope.running_;
-    if (scope.running_ == 0 && !scope.join_list_.empty()) scope.executor_.make_ready(scope.joiner_);
+    if (scope.running_ == 0) {
+      while (Waiter* joiner = scope.joiners_.first()) scope.executor_.make_ready(*joiner);
+    }
     delete this;
   }
 };
@@ -210,7 +212,6 @@ void Scope::spawn(Task<void> task) {
 }
 
 Scope::~Scope() {
-  joiner_.unlink();
   while (first_ != nullptr)
     first_->frame.destroy();
 }

@@ -235,18 +235,19 @@ class Scope {
   void spawn(Task<void> task);
   /// Number of tasks that have not ended.
   std::size_t running() const { return running_; }
-  /// co_await scope.join(): returns when no task is left. One waiter at a time.
-  auto join() { return JoinAwaiter{*this}; }
+  /// co_await scope.join(): returns when no task is left.
+  auto join() { return JoinAwaiter{*this, {}}; }
   Executor& executor() { return executor_; }
 
  private:
   struct Runner;
   struct JoinAwaiter {
     Scope& scope;
+    Waiter waiter;
     bool await_ready() const { return scope.running_ == 0; }
     void await_suspend(std::coroutine_handle<> handle) {
-      scope.joiner_.handle = handle;
-      scope.join_list_.push_back(scope.joiner_);
+      waiter.handle = handle;
+      scope.joiners_.push_back(waiter);
     }
     void await_resume() const {}
   };
@@ -255,8 +256,7 @@ class Scope {
   Executor& executor_;
   std::size_t running_ = 0;
   Runner* first_ = nullptr;
-  WaitList join_list_;
-  Waiter joiner_;
+  WaitList joiners_;
 };
 
 }  // namespace corral

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/log.h"
@@ -19,6 +20,7 @@
 #include "fs/mount_options.h"
 #include "fs/operations.h"
 #include "fs/volume.h"
+#include "offline/journals.h"
 #include "ondisk/validate.h"
 
 namespace corral {
@@ -33,16 +35,17 @@ class Filesystem {
     std::uint64_t random_seed;
   };
 
-  /// Reads the superblock and the system files, replays dirty journals (not for spectators), opens this node's journal.
+  /// Reads the superblock, replays dirty journals (not for spectators), opens the system files and this node's journal.
   /// Errors name what is wrong and what to do.
   static Task<Result<std::unique_ptr<Filesystem>>> mount(Environment environment, MountOptions options);
-  /// Writes everything, leaves the journal clean. The object may only be destroyed afterwards. After a withdraw nothing
-  /// is written and the withdraw's error is returned.
+  /// Frees unlinked inodes, writes everything, leaves the journal clean, lets go of everything in memory. The kernel must
+  /// have let go of the mount; the object may only be destroyed afterwards. After a withdraw nothing is written and EIO is
+  /// returned.
   Task<Result<>> unmount();
   ~Filesystem();
 
   Operations& operations() { return operations_; }
-  BlockNo root() const;
+  BlockNo root() const { return BlockNo(superblock_.root_dir.addr); }
   Volume& volume() { return volume_; }
   const ondisk::SuperblockInfo& superblock() const { return superblock_; }
   Journal* journal() { return journal_.get(); }
@@ -52,26 +55,40 @@ class Filesystem {
   FileData& data() { return *data_; }
   ExtendedAttributes& attributes() { return *attributes_; }
   InodeTable& inodes() { return *inodes_; }
+  /// Keeps the shape of the directory tree still while a directory moves to another parent.
+  Mutex& rename_mutex() { return rename_mutex_; }
 
   /// If nobody refers to the unlinked inode any more, frees its blocks in the background.
-  void reclaim_if_unused(InodeRef inode);
+  void reclaim_if_unused(const InodeRef& inode);
   /// Waits until no reclaim is under way (before ENOSPC is reported, at sync points of tests, at unmount).
   Task<void> reclaim_finished();
 
  private:
   Filesystem(Environment environment, MountOptions options, ondisk::SuperblockInfo superblock);
   Task<Result<>> open();
-  Task<Result<>> open_system_files();
-  Task<Result<>> open_journal();
+  Task<Result<>> replay_journals();
+  Task<Result<Allocator::SystemFiles>> open_system_files();
+  Task<Result<InodeRef>> system_inode(InodeRef directory, std::string name);
+  void open_journal();
+  void withdrawn(const Error& reason);
   Task<void> reclaim(InodeRef inode);
+  Task<Result<>> free_inode(InodeRef inode);
+  Task<void> reclaim_left_over(BlockNo address);
+  Task<Result<>> reclaim_everything();
+  Task<void> sweep_unlinked();
+  Task<Result<>> reclaim_one_left_over(BlockNo address);
+  /// Lets go of everything in memory without writing.
+  Task<void> abandon_mount();
 
   Environment environment_;
   MountOptions options_;
   ondisk::SuperblockInfo superblock_;
   ondisk::Geometry geometry_;
-  std::unique_ptr<BlockCache> cache_;
-  std::unique_ptr<GlockTable> glocks_;
+  BlockCache cache_;
+  GlockTable glocks_;
   Volume volume_;
+  std::optional<OfflineReplay> own_journal_;
+  bool replayed_any_ = false;
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<Allocator> allocator_;
@@ -80,6 +97,10 @@ class Filesystem {
   std::unique_ptr<FileData> data_;
   std::unique_ptr<ExtendedAttributes> attributes_;
   Operations operations_;
+  InodeRef root_;
+  Mutex rename_mutex_;
+  Semaphore reclaim_slots_;
+  Scope reclaims_;
   Scope background_;
 };
 

@@ -66,6 +66,11 @@ void InodeTable::discard(Inode& inode) {
   inode.opens = 0;
 }
 
+void InodeTable::discard_all() {
+  for (auto& [address, inode] : inodes_) CHECK_INVARIANT(inode->references_ == 0);
+  inodes_.clear();
+}
+
 Task<Result<LockedInode>> InodeTable::lock(InodeRef inode, GlockMode mode) {
   CO_TRY(GlockHolder holder, co_await inode->glock().acquire(mode));
   CO_TRY(BlockRef block, co_await volume_.cache.read(inode->glock().blocks(), inode->address(), ondisk::check_dinode));

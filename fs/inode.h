@@ -120,6 +120,8 @@ class InodeTable {
   std::vector<InodeRef> unlinked_inodes();
   /// The inode was freed, or the mount ends: nothing keeps it in the table but references.
   void discard(Inode& inode);
+  /// The mount has ended: forgets every inode; none may be referenced any more.
+  void discard_all();
   void forget_if_unused(Inode& inode);
 
  private:

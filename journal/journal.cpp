@@ -298,14 +298,23 @@ Task<Result<>> Journal::shut_down(bool unmount) {
   co_return result;
 }
 
-void Journal::check_failure(const Result<>& result) {
-  if (result || failed_) return;
+void Journal::abandon() {
   failed_ = true;
-  logger_.error("jid={}: the journal cannot be written: {}", options_.id.value, result.error().describe());
   may_begin_.notify_all();
   space_wanted_.set();
   work_.set();
   stop_.set();
+}
+
+Task<void> Journal::stopped() {
+  co_await background_.join();
+  Mutex::Guard guard = co_await flushing_.lock();
+}
+
+void Journal::check_failure(const Result<>& result) {
+  if (result || failed_) return;
+  abandon();
+  logger_.error("jid={}: the journal cannot be written: {}", options_.id.value, result.error().describe());
   if (options_.on_failure) options_.on_failure(result.error());
 }
 

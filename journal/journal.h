@@ -136,6 +136,10 @@ class Journal {
   /// Commits and writes everything in place, then writes a header with no active entries (kLogHeadUnmount if
   /// `unmount`). The journal is then clean; after unmount nothing more may begin.
   Task<Result<>> shut_down(bool unmount);
+  /// Nothing may be written any more (withdraw): like a failure, but `on_failure` is not told.
+  void abandon();
+  /// After abandon() or shut_down(): returns when the background work has ended.
+  Task<void> stopped();
   /// The ordered data is about to go away (inode evicted): takes it out of the running set and waits for a commit that
   /// is writing it.
   Task<void> forget_ordered(OrderedData& data);

@@ -1,0 +1,288 @@
+#include "fs/filesystem.h"
+
+#include <cstdlib>
+
+#include "offline/volume_reader.h"
+
+namespace corral {
+
+namespace {
+/// Inodes freed at the same time; more would only queue for the same resource groups.
+constexpr std::uint64_t kReclaimsAtOnce = 16;
+/// Share of the memory given to a mount that may be dirty file data.
+constexpr std::uint64_t kDirtyShare = 2;
+constexpr JournalId kOwnJournal{0};
+
+std::string fsid(const ondisk::SuperblockInfo& superblock, const MountOptions& options) {
+  const std::string& table = options.lock_table.empty() ? superblock.lock_table : options.lock_table;
+  return fmt::format("fsid={}.{}: ", table.empty() ? "corral" : table, kOwnJournal.value);
+}
+}  // namespace
+
+Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::SuperblockInfo superblock)
+    : environment_(environment),
+      options_(std::move(options)),
+      superblock_(std::move(superblock)),
+      geometry_(superblock_.geometry),
+      cache_(environment.executor, environment.device, geometry_, options_.cache_bytes / kDirtyShare),
+      glocks_(environment.executor),
+      volume_{.executor = environment.executor,
+              .clock = environment.executor.clock(),
+              .device = environment.device,
+              .log = Logger(environment.log, fsid(superblock_, options_)),
+              .options = options_,
+              .geometry = geometry_,
+              .cache = cache_,
+              .glocks = glocks_,
+              .random = Random(environment.random_seed),
+              .withdraw_reason = {},
+              .on_withdraw = {}},
+      operations_(*this),
+      rename_mutex_(environment.executor),
+      reclaim_slots_(environment.executor, kReclaimsAtOnce),
+      reclaims_(environment.executor),
+      background_(environment.executor) {
+  volume_.on_withdraw = [this](const Error& reason) { withdrawn(reason); };
+  inodes_ = std::make_unique<InodeTable>(volume_);
+  allocator_ = std::make_unique<Allocator>(volume_);
+  tree_ = std::make_unique<MetadataTree>(volume_, *allocator_);
+  directories_ = std::make_unique<Directories>(volume_, *allocator_, *tree_);
+  data_ = std::make_unique<FileData>(volume_, *allocator_, *tree_, options_.cache_bytes / kDirtyShare);
+  attributes_ = std::make_unique<ExtendedAttributes>(volume_, *allocator_);
+}
+
+Filesystem::~Filesystem() = default;
+
+Task<Result<std::unique_ptr<Filesystem>>> Filesystem::mount(Environment environment, MountOptions options) {
+  CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment.device));
+  const std::string protocol =
+      options.lock_protocol.empty() ? reader.superblock().lock_protocol : options.lock_protocol;
+  if (protocol != "lock_nolock") {
+    co_return fail(EINVAL,
+                   "{}: the volume belongs to a cluster (lock protocol {}), and this program mounts on one node only; "
+                   "if no other node has it mounted, use -o lockproto=lock_nolock",
+                   environment.device.name(), protocol);
+  }
+  if (environment.device.geometry().read_only && !options.read_only) {
+    co_return fail(EROFS, "{}: the device is read-only; mount with -o ro", environment.device.name());
+  }
+  std::unique_ptr<Filesystem> filesystem(new Filesystem(environment, std::move(options), reader.superblock()));
+  Result<> opened = co_await filesystem->open();
+  if (!opened) {
+    co_await filesystem->abandon_mount();
+    co_return std::unexpected(opened.error().within(environment.device.name()));
+  }
+  co_return filesystem;
+}
+
+Task<Result<>> Filesystem::open() {
+  CO_TRY_VOID(co_await replay_journals());
+  if (!options_.read_only && !options_.spectator) open_journal();
+  CO_TRY(Allocator::SystemFiles files, co_await open_system_files());
+  CO_TRY_VOID(co_await allocator_->open(std::move(files)));
+  CO_TRY(root_, inodes_->get(root(), superblock_.root_dir.formal_ino));
+  CO_TRY(LockedInode locked, co_await inodes_->lock(root_, GlockMode::shared));
+  if (!locked.is_directory()) co_return fail_corrupt("the root inode {} is not a directory", root().value);
+  locked.release();
+  if (journal_ != nullptr) {
+    allocator_->before_no_space = [this] { return reclaim_finished(); };
+    allocator_->on_unlinked_found = [this](std::span<const BlockNo> found) {
+      for (BlockNo address : found) reclaims_.spawn(reclaim_left_over(address));
+    };
+    // What nodes that died had open must not wait until its resource group happens to be used.
+    if (replayed_any_) background_.spawn(sweep_unlinked());
+  }
+  co_return Result<>{};
+}
+
+Task<Result<>> Filesystem::replay_journals() {
+  if (options_.spectator) co_return Result<>{};
+  CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
+  OfflineReplayOptions how;
+  how.dry_run = environment_.device.geometry().read_only;
+  CO_TRY(std::vector<OfflineReplay> replays,
+         co_await replay_offline(environment_.executor, reader, how, volume_.log));
+  for (OfflineReplay& replay : replays) {
+    const bool dirty = !replay.report.head.clean();
+    if (dirty && how.dry_run) {
+      co_return fail(EROFS,
+                     "journal {} must be replayed, but the device is read-only; make it writable, or mount with -o "
+                     "spectator to look at the volume as it is",
+                     replay.journal.id.value);
+    }
+    replayed_any_ |= replay.report.replayed;
+    if (replay.journal.id == kOwnJournal) own_journal_ = std::move(replay);
+  }
+  if (!own_journal_) co_return fail_corrupt("the volume has no journal{}", kOwnJournal.value);
+  co_return Result<>{};
+}
+
+void Filesystem::open_journal() {
+  Journal::Options options;
+  options.id = kOwnJournal;
+  options.inode = own_journal_->journal.inode;
+  options.head_block = own_journal_->report.next_block;
+  options.next_sequence = own_journal_->report.next_sequence;
+  options.commit_interval = options_.commit_interval;
+  options.header_extras = [this] { return allocator_->header_extras(); };
+  options.on_failure = [this](const Error& error) { volume_.withdraw(error); };
+  journal_ = std::make_unique<Journal>(environment_.executor, cache_, own_journal_->journal.map, std::move(options),
+                                       volume_.log);
+  journal_->start();
+  volume_.journal = journal_.get();
+}
+
+Task<Result<InodeRef>> Filesystem::system_inode(InodeRef directory, std::string name) {
+  CO_TRY(LockedInode locked, co_await inodes_->lock(std::move(directory), GlockMode::shared));
+  auto entry = co_await directories_->lookup(locked, name);
+  if (!entry && entry.error().code() == ENOENT) co_return fail_corrupt("the system file {} is missing", name);
+  CO_TRY_VOID(entry);
+  co_return inodes_->get(entry->address, entry->formal_number);
+}
+
+Task<Result<Allocator::SystemFiles>> Filesystem::open_system_files() {
+  CO_TRY(InodeRef master, inodes_->get(BlockNo(superblock_.master_dir.addr), superblock_.master_dir.formal_ino));
+  Allocator::SystemFiles files;
+  CO_TRY(files.rindex, co_await system_inode(master, "rindex"));
+  CO_TRY(files.statfs, co_await system_inode(master, "statfs"));
+  CO_TRY(files.quota, co_await system_inode(master, "quota"));
+  if (journal_ != nullptr) {
+    CO_TRY(InodeRef per_node, co_await system_inode(master, "per_node"));
+    CO_TRY(files.statfs_change, co_await system_inode(per_node, fmt::format("statfs_change{}", kOwnJournal.value)));
+    CO_TRY(files.quota_change, co_await system_inode(per_node, fmt::format("quota_change{}", kOwnJournal.value)));
+  }
+  co_return files;
+}
+
+void Filesystem::withdrawn(const Error& reason) {
+  volume_.log.error("{}: {}", environment_.device.name(), reason.describe());
+  if (options_.errors == ErrorPolicy::panic) {
+    volume_.log.error("errors=panic: giving up");
+    std::abort();
+  }
+  volume_.log.error(
+      "about to withdraw this filesystem: nothing more is written, every operation fails with EIO; unmount it, run fsck, "
+      "mount it again");
+  if (journal_ != nullptr) journal_->abandon();
+  glocks_.refuse();
+}
+
+void Filesystem::reclaim_if_unused(const InodeRef& inode) {
+  if (!inode->unlinked || inode->lookups != 0 || inode->opens != 0 || !volume_.writable()) return;
+  reclaims_.spawn(reclaim(inode));
+}
+
+Task<void> Filesystem::reclaim_finished() { co_await reclaims_.join(); }
+
+Task<void> Filesystem::reclaim(InodeRef inode) {
+  co_await reclaim_slots_.acquire();
+  Result<> freed = co_await free_inode(inode);
+  reclaim_slots_.release();
+  if (freed || freed.error().code() == ESTALE) co_return;
+  volume_.log.error("inode {}: cannot free it: {}", inode->address().value, freed.error().describe());
+  if (freed.error().kind() != ErrorKind::expected) volume_.withdraw(freed.error());
+}
+
+Task<Result<>> Filesystem::free_inode(InodeRef inode) {
+  CO_TRY(LockedInode locked, co_await inodes_->lock(inode, GlockMode::exclusive));
+  // Somebody may have come by its number, or linked it again, while the lock was waited for.
+  if (!inode->unlinked || inode->lookups != 0 || inode->opens != 0 || locked.dinode().nlink != 0) co_return Result<>{};
+  co_await data_->discard(*inode);
+  if (locked.is_directory()) {
+    CO_TRY_VOID(co_await directories_->free_contents(locked));
+  } else {
+    CO_TRY_VOID(co_await data_->free_contents(locked));
+  }
+  CO_TRY_VOID(co_await attributes_->free_all(locked));
+  const Ownership owner = ownership_of(locked.dinode());
+  CO_TRY(Release release, co_await allocator_->prepare_release(std::vector<BlockNo>{inode->address()}));
+  CO_TRY(Transaction transaction, co_await journal_->begin({.blocks = release.log_blocks(), .revokes = 1}));
+  CO_TRY_VOID(release.free_dinode(transaction, inode->address(), owner));
+  transaction.free_block(inode->address());
+  inodes_->discard(*inode);
+  co_return Result<>{};
+}
+
+/// A dinode in state unlinked that a dead node, or an earlier life of this one, had open.
+Task<void> Filesystem::reclaim_left_over(BlockNo address) {
+  co_await environment_.executor.yield();  // the finder is in the middle of an operation
+  if (inodes_->find(address) != nullptr) co_return;
+  InodeRef inode;
+  {
+    GlockRef glock = glocks_.get(GlockType::inode, address.value);
+    auto holder = co_await glock->acquire(GlockMode::shared);
+    if (!holder || inodes_->find(address) != nullptr) co_return;
+    auto state = co_await allocator_->state_of(address);
+    if (!state || *state != ondisk::BlockState::unlinked) co_return;
+    auto block = co_await cache_.read(glock->blocks(), address, ondisk::check_dinode);
+    if (!block) {
+      volume_.log.warning("inode {}: it has no links, but cannot be freed: {}", address.value,
+                          block.error().describe());
+      co_return;
+    }
+    auto known = inodes_->get(address, (*block)->as<ondisk::Dinode>().num.formal_ino);
+    if (!known) co_return;
+    inode = *known;
+  }
+  inode->unlinked = true;
+  co_await reclaim(inode);
+}
+
+Task<void> Filesystem::sweep_unlinked() {
+  auto visit = [this](BlockNo address) -> Task<Result<>> { return reclaim_one_left_over(address); };
+  Result<> swept = co_await allocator_->for_each_unlinked(visit);
+  if (!swept && !volume_.withdrawn) {
+    volume_.log.warning("cannot look for inodes without links: {}", swept.error().describe());
+  }
+}
+
+Task<Result<>> Filesystem::reclaim_one_left_over(BlockNo address) {
+  co_await reclaim_left_over(address);
+  co_return Result<>{};
+}
+
+/// The kernel has let go of the mount: nobody refers to any inode any more.
+Task<Result<>> Filesystem::reclaim_everything() {
+  co_await background_.join();
+  for (const InodeRef& inode : inodes_->unlinked_inodes()) {
+    inode->lookups = 0;
+    inode->opens = 0;
+    reclaim_if_unused(inode);
+  }
+  co_await reclaim_finished();
+  co_return Result<>{};
+}
+
+Task<Result<>> Filesystem::unmount() {
+  Result<> result;
+  if (volume_.writable()) {
+    result = co_await reclaim_everything();
+    if (result) result = co_await data_->write_back_all();
+    if (result) result = co_await allocator_->sync_quota();
+    if (result) result = co_await allocator_->sync_statfs();
+    if (result && volume_.writable()) result = co_await journal_->shut_down(true);
+  }
+  if (volume_.withdrawn) result = fail(EIO, "the filesystem had withdrawn: {}", volume_.withdraw_reason);
+  co_await abandon_mount();
+  co_return result;
+}
+
+Task<void> Filesystem::abandon_mount() {
+  if (journal_ != nullptr) {
+    journal_->abandon();
+    co_await journal_->stopped();
+  }
+  glocks_.refuse();
+  co_await background_.join();
+  co_await reclaims_.join();
+  for (const InodeRef& inode : inodes_->dirty_inodes()) co_await data_->discard(*inode);
+  co_await cache_.quiesce();
+  co_await allocator_->close();
+  root_ = nullptr;
+  volume_.journal = nullptr;
+  journal_ = nullptr;
+  cache_.discard_all();
+  inodes_->discard_all();
+}
+
+}  // namespace corral
