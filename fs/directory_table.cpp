@@ -17,7 +17,7 @@ using ondisk::MetaType;
 
 namespace {
 
-Result<> check_table_block(BlockNo address, std::span<const std::byte> block, const ondisk::Geometry& geometry) {
+Result<> check_table_block(std::span<const std::byte> block, BlockNo address, const ondisk::Geometry& geometry) {
   (void)geometry;
   return ondisk::check_meta_header(block, address, MetaType::journaled_data);
 }

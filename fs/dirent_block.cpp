@@ -209,7 +209,7 @@ void move_lower_dirents(std::span<std::byte> upper, std::span<std::byte> lower, 
   moved.finish();
 }
 
-Result<> check_leaf_block(BlockNo address, std::span<const std::byte> block, const ondisk::Geometry& geometry) {
+Result<> check_leaf_block(std::span<const std::byte> block, BlockNo address, const ondisk::Geometry& geometry) {
   (void)geometry;
   TRY_VOID(ondisk::check_leaf(block, address, ondisk::kDirMaxDepth));
   std::uint32_t entries = 0;

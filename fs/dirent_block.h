@@ -64,6 +64,6 @@ void copy_dirents_to_leaf(std::span<std::byte> leaf, std::span<const std::byte> 
 void move_lower_dirents(std::span<std::byte> upper, std::span<std::byte> lower, std::uint32_t divider);
 
 /// BlockCheck for leaves: the header, every dirent and its hash, and the leaf's count of entries.
-Result<> check_leaf_block(BlockNo address, std::span<const std::byte> block, const ondisk::Geometry& geometry);
+Result<> check_leaf_block(std::span<const std::byte> block, BlockNo address, const ondisk::Geometry& geometry);
 
 }  // namespace corral

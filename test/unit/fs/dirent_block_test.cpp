@@ -61,7 +61,7 @@ std::uint32_t bytes_of(const Model& model) {
 void check_equal(std::span<const std::byte> block, const Model& model) {
   CHECK(contents(block) == model);
   if (view<MetaHeader>(block).meta_type() != MetaType::leaf) return;
-  auto checked = check_leaf_block(kAddress, block, Geometry(static_cast<std::uint32_t>(block.size())));
+  auto checked = check_leaf_block(block, kAddress, Geometry(static_cast<std::uint32_t>(block.size())));
   CHECK((checked ? "" : checked.error().message()) == std::string());
   CHECK(view<Leaf>(block).entries == model.size());
 }
@@ -102,7 +102,7 @@ void random_changes(Bytes block, std::uint64_t seed, std::size_t longest_name) {
 }
 
 std::string error_of(const Bytes& block) {
-  auto checked = check_leaf_block(kAddress, block, Geometry(static_cast<std::uint32_t>(block.size())));
+  auto checked = check_leaf_block(block, kAddress, Geometry(static_cast<std::uint32_t>(block.size())));
   return checked ? std::string() : checked.error().message();
 }
 
