@@ -1,0 +1,83 @@
+#include "tools/mkfs/group_shape.h"
+
+#include "base/check.h"
+
+namespace corral::mkfs {
+
+using ondisk::Geometry;
+using ondisk::kBlocksPerBitmapByte;
+
+namespace {
+
+std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+/// Header and bitmap blocks for so many bytes of bitmap.
+std::uint64_t length_for(const Geometry& geometry, std::uint64_t bitmap_bytes) {
+  const std::uint64_t first = geometry.rgrp_first_bitmap_bytes();
+  const std::uint64_t next = geometry.rgrp_next_bitmap_bytes();
+  return bitmap_bytes <= first ? 1 : 1 + (bitmap_bytes - first + next - 1) / next;
+}
+
+GroupShape shape_of(const Geometry& geometry, std::uint64_t bitmap_bytes) {
+  const std::uint64_t data = bitmap_bytes * kBlocksPerBitmapByte;
+  CHECK_INVARIANT(data <= 0xFFFFFFFF);
+  return {.length = static_cast<std::uint32_t>(length_for(geometry, bitmap_bytes)),
+          .data = static_cast<std::uint32_t>(data)};
+}
+
+}  // namespace
+
+GroupShape group_with_data(const Geometry& geometry, std::uint64_t data) {
+  CHECK_INVARIANT(data > 0);
+  return shape_of(geometry, round_up(data, kBlocksPerBitmapByte) / kBlocksPerBitmapByte);
+}
+
+std::optional<GroupShape> group_within(const Geometry& geometry, std::uint64_t blocks) {
+  // Every further header block takes room from the data, so the bitmap that fits is found from above.
+  for (std::uint64_t length = length_for(geometry, blocks / kBlocksPerBitmapByte); length > 0; --length) {
+    if (blocks < length + kBlocksPerBitmapByte) continue;
+    const std::uint64_t bytes = (blocks - length) / kBlocksPerBitmapByte;
+    const std::uint64_t needed = length_for(geometry, bytes);
+    if (needed == length) return shape_of(geometry, bytes);
+    // One header block less leaves room for more bitmap than it holds: fill it.
+    if (needed > length)
+      return shape_of(geometry, geometry.rgrp_first_bitmap_bytes() + (length - 1) * geometry.rgrp_next_bitmap_bytes());
+  }
+  return std::nullopt;
+}
+
+BlockNo GroupAlignment::align(BlockNo block) const {
+  if (block.value <= first_block) return BlockNo(first_block);
+  return BlockNo(first_block + round_up(block.value - first_block, unit_blocks));
+}
+
+std::uint64_t GroupAlignment::span_for(std::uint64_t blocks) const {
+  if (!enabled()) return blocks;
+  const std::uint64_t behind_unit = blocks > unit_blocks ? blocks - unit_blocks : 1;
+  return round_up(behind_unit, width_blocks) + unit_blocks;
+}
+
+std::vector<std::uint64_t> divide_evenly(const Geometry& geometry, const GroupAlignment& alignment,
+                                         std::uint64_t blocks, std::uint64_t count) {
+  CHECK_INVARIANT(count > 0);
+  // Each span is `fixed` blocks and a number of `step`s.
+  std::uint64_t fixed = alignment.unit_blocks;
+  std::uint64_t step = alignment.width_blocks;
+  if (!alignment.enabled()) {
+    auto even = group_within(geometry, blocks / count);
+    if (!even) return {};
+    fixed = even->length;
+    step = kBlocksPerBitmapByte;
+  }
+  if (blocks < fixed * count) return {};
+  const std::uint64_t steps = (blocks - fixed * count) / step;
+  if (alignment.enabled() && steps < count) return {};
+  std::vector<std::uint64_t> spans(count, fixed + steps / count * step);
+  for (std::uint64_t i = 0; i < steps % count; ++i)
+    spans[i] += step;
+  return spans;
+}
+
+}  // namespace corral::mkfs
