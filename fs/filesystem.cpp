@@ -87,7 +87,8 @@ Task<Result<>> Filesystem::open() {
   if (journal_ != nullptr) {
     allocator_->before_no_space = [this] { return reclaim_finished(); };
     allocator_->on_unlinked_found = [this](std::span<const BlockNo> found) {
-      for (BlockNo address : found) reclaims_.spawn(reclaim_left_over(address));
+      for (BlockNo address : found)
+        reclaims_.spawn(reclaim_left_over(address));
     };
     // What nodes that died had open must not wait until its resource group happens to be used.
     if (replayed_any_) background_.spawn(sweep_unlinked());
@@ -100,8 +101,7 @@ Task<Result<>> Filesystem::replay_journals() {
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
   OfflineReplayOptions how;
   how.dry_run = environment_.device.geometry().read_only;
-  CO_TRY(std::vector<OfflineReplay> replays,
-         co_await replay_offline(environment_.executor, reader, how, volume_.log));
+  CO_TRY(std::vector<OfflineReplay> replays, co_await replay_offline(environment_.executor, reader, how, volume_.log));
   for (OfflineReplay& replay : replays) {
     const bool dirty = !replay.report.head.clean();
     if (dirty && how.dry_run) {
@@ -161,7 +161,8 @@ void Filesystem::withdrawn(const Error& reason) {
     std::abort();
   }
   volume_.log.error(
-      "about to withdraw this filesystem: nothing more is written, every operation fails with EIO; unmount it, run fsck, "
+      "about to withdraw this filesystem: nothing more is written, every operation fails with EIO; unmount it, run "
+      "fsck, "
       "mount it again");
   if (journal_ != nullptr) journal_->abandon();
   glocks_.refuse();
@@ -172,7 +173,9 @@ void Filesystem::reclaim_if_unused(const InodeRef& inode) {
   reclaims_.spawn(reclaim(inode));
 }
 
-Task<void> Filesystem::reclaim_finished() { co_await reclaims_.join(); }
+Task<void> Filesystem::reclaim_finished() {
+  co_await reclaims_.join();
+}
 
 Task<void> Filesystem::reclaim(InodeRef inode) {
   co_await reclaim_slots_.acquire();
@@ -190,9 +193,9 @@ Task<Result<>> Filesystem::free_inode(InodeRef inode) {
   co_await data_->discard(*inode);
   if (locked.is_directory()) {
     CO_TRY_VOID(co_await directories_->free_contents(locked));
-  } else {
-    CO_TRY_VOID(co_await data_->free_contents(locked));
   }
+  // A directory's table is left as a file's blocks are.
+  CO_TRY_VOID(co_await data_->free_contents(locked));
   CO_TRY_VOID(co_await attributes_->free_all(locked));
   const Ownership owner = ownership_of(locked.dinode());
   CO_TRY(Release release, co_await allocator_->prepare_release(std::vector<BlockNo>{inode->address()}));
@@ -209,18 +212,20 @@ Task<void> Filesystem::reclaim_left_over(BlockNo address) {
   if (inodes_->find(address) != nullptr) co_return;
   InodeRef inode;
   {
+    auto state = co_await allocator_->state_of(address);
+    if (!state || *state != ondisk::BlockState::unlinked) co_return;
     GlockRef glock = glocks_.get(GlockType::inode, address.value);
     auto holder = co_await glock->acquire(GlockMode::shared);
     if (!holder || inodes_->find(address) != nullptr) co_return;
-    auto state = co_await allocator_->state_of(address);
-    if (!state || *state != ondisk::BlockState::unlinked) co_return;
     auto block = co_await cache_.read(glock->blocks(), address, ondisk::check_dinode);
     if (!block) {
       volume_.log.warning("inode {}: it has no links, but cannot be freed: {}", address.value,
                           block.error().describe());
       co_return;
     }
-    auto known = inodes_->get(address, (*block)->as<ondisk::Dinode>().num.formal_ino);
+    const auto& dinode = (*block)->as<ondisk::Dinode>();
+    if (dinode.nlink != 0) co_return;  // the block was used anew meanwhile
+    auto known = inodes_->get(address, dinode.num.formal_ino);
     if (!known) co_return;
     inode = *known;
   }
@@ -275,7 +280,8 @@ Task<void> Filesystem::abandon_mount() {
   glocks_.refuse();
   co_await background_.join();
   co_await reclaims_.join();
-  for (const InodeRef& inode : inodes_->dirty_inodes()) co_await data_->discard(*inode);
+  for (const InodeRef& inode : inodes_->dirty_inodes())
+    co_await data_->discard(*inode);
   co_await cache_.quiesce();
   co_await allocator_->close();
   root_ = nullptr;

@@ -38,9 +38,9 @@ class Filesystem {
   /// Reads the superblock, replays dirty journals (not for spectators), opens the system files and this node's journal.
   /// Errors name what is wrong and what to do.
   static Task<Result<std::unique_ptr<Filesystem>>> mount(Environment environment, MountOptions options);
-  /// Frees unlinked inodes, writes everything, leaves the journal clean, lets go of everything in memory. The kernel must
-  /// have let go of the mount; the object may only be destroyed afterwards. After a withdraw nothing is written and EIO is
-  /// returned.
+  /// Frees unlinked inodes, writes everything, leaves the journal clean, lets go of everything in memory. The kernel
+  /// must have let go of the mount; the object may only be destroyed afterwards. After a withdraw nothing is written
+  /// and EIO is returned.
   Task<Result<>> unmount();
   ~Filesystem();
 

@@ -67,7 +67,8 @@ void InodeTable::discard(Inode& inode) {
 }
 
 void InodeTable::discard_all() {
-  for (auto& [address, inode] : inodes_) CHECK_INVARIANT(inode->references_ == 0);
+  for (auto& [address, inode] : inodes_)
+    CHECK_INVARIANT(inode->references_ == 0);
   inodes_.clear();
 }
 

@@ -87,7 +87,7 @@ class Operations {
   Task<Result<Entry>> lookup(BlockNo directory, std::string name);
   /// By address alone, for file handles (NFS): FUSE does not pass the handle's generation on, the kernel compares it
   /// with the answer's. ESTALE unless an inode (not a system file) is in use there.
-  Task<Result<Entry>> lookup_handle(BlockNo inode);
+  Task<Result<Entry>> lookup_handle(BlockNo inode, std::optional<std::uint64_t> generation);
   /// ".." of a directory, for NFS.
   Task<Result<Entry>> lookup_parent(BlockNo directory);
   void forget(BlockNo inode, std::uint64_t count);
@@ -154,6 +154,41 @@ class Operations {
   Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes);
 
  private:
+  /// An inode that the kernel knows, locked; an interrupted truncation is completed where the lock is exclusive.
+  /// ESTALE for one it should not know.
+  Task<Result<LockedInode>> lock(BlockNo inode, GlockMode mode);
+  Task<Result<LockedInode>> lock(InodeRef inode, GlockMode mode);
+  /// The same for changing: EROFS, EIO after a withdraw.
+  Task<Result<LockedInode>> lock_to_change(BlockNo inode);
+  /// A directory in which a name is to be changed: EPERM where its flags forbid it, ENOENT if it was removed itself.
+  Task<Result<LockedInode>> lock_to_change_names(BlockNo directory, bool removes);
+  Entry entered(const LockedInode& inode);
+  WallTime now() const;
+  /// Passes an error on that struck after a transaction had begun to change blocks: memory no longer matches any state
+  /// that may be committed, so the mount withdraws.
+  Error broken(Error error);
+
+  struct NewInode;
+  Task<Result<Entry>> make(BlockNo directory, std::string name, NewNode node, Caller caller, bool named);
+  Task<Result<NewInode>> inherit(const LockedInode& directory, const NewNode& node, Caller caller);
+  Task<Result<LockedInode>> lay_out(Transaction& transaction, Allotment& allotment, const LockedInode& directory,
+                                    const NewNode& node, const NewInode& traits, bool named);
+  Task<Result<>> remove(BlockNo directory, std::string name, bool is_directory);
+
+  struct Rename;
+  Task<Result<std::vector<BlockNo>>> path_above(BlockNo directory);
+  Task<Result<>> lock_directories(Rename& rename, BlockNo old_directory, BlockNo new_directory);
+  Task<Result<bool>> find_names(Rename& rename);
+  Task<Result<>> lock_moved(Rename& rename);
+  Result<> check_rename(Rename& rename) const;
+  Task<Result<>> prepare_rename(Rename& rename);
+  Task<Result<>> carry_out(Rename& rename);
+
+  Task<Result<>> change_attributes(const LockedInode& inode, const AttributeChange& change);
+  Task<Result<>> set_acl(const LockedInode& inode, AttributeName name, std::span<const std::byte> value,
+                         bool kill_setgid);
+  Task<Result<>> drop_privileges(const LockedInode& inode, bool kill_set_ids);
+
   Filesystem& fs_;
 };
 

@@ -127,19 +127,26 @@ Task<Result<>> BlockCache::fill(BlockRef block, BlockCheck check_block) {
 }
 
 void BlockCache::read_ahead(BlockOwner& owner, std::span<const BlockNo> numbers, BlockCheck check_block) {
-  std::vector<BlockNo> missing;
-  for (BlockNo number : numbers) {
-    if (!blocks_.contains(number)) missing.push_back(number);
-  }
-  std::ranges::sort(missing);
-  auto duplicates = std::ranges::unique(missing);
-  missing.erase(duplicates.begin(), duplicates.end());
+  std::vector<Wanted> wanted;
+  wanted.reserve(numbers.size());
+  for (BlockNo number : numbers)
+    wanted.push_back({&owner, number});
+  read_ahead(std::move(wanted), check_block);
+}
+
+void BlockCache::read_ahead(std::vector<Wanted> wanted, BlockCheck check_block) {
+  std::erase_if(wanted, [this](const Wanted& w) { return blocks_.contains(w.number); });
+  std::ranges::sort(wanted, {}, &Wanted::number);
+  auto duplicates = std::ranges::unique(wanted, {}, &Wanted::number);
+  wanted.erase(duplicates.begin(), duplicates.end());
   const std::size_t run_limit = std::max<std::size_t>(1, kReadAheadRunBytes / geometry_.block_size());
-  for (std::size_t i = 0; i < missing.size();) {
+  for (std::size_t i = 0; i < wanted.size();) {
     std::vector<BlockRef> run;
-    while (i < missing.size() && run.size() < run_limit && (run.empty() || missing[i] == run.back()->number_ + 1)) {
-      run.emplace_back(&insert(owner, missing[i++]));
+    while (i < wanted.size() && run.size() < run_limit &&
+           (run.empty() || wanted[i].number == run.back()->number_ + 1)) {
+      run.emplace_back(&insert(*wanted[i].owner, wanted[i].number));
       run.back()->reading_ = true;
+      ++i;
     }
     background_.spawn(fill_run(std::move(run), check_block));
   }

@@ -131,6 +131,11 @@ class BlockCache {
   /// `owner` is the lock under which it is read: a block has one owner at a time. Suspends on a miss.
   Task<Result<BlockRef>> read(BlockOwner& owner, BlockNo number, BlockCheck check);
   /// Starts reads of blocks that are not cached, many at a time; errors show when the block is read. Does not wait.
+  struct Wanted {
+    BlockOwner* owner;  ///< lives as long as blocks are cached under it
+    BlockNo number;
+  };
+  void read_ahead(std::vector<Wanted> wanted, BlockCheck check);
   void read_ahead(BlockOwner& owner, std::span<const BlockNo> numbers, BlockCheck check);
   /// A block that was just allocated: zero bytes, nothing read. Must be given contents in the same transaction.
   BlockRef create(BlockOwner& owner, BlockNo number);

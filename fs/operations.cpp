@@ -1,0 +1,215 @@
+#include "fs/operations.h"
+
+#include <algorithm>
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include "fs/filesystem.h"
+
+namespace corral {
+
+namespace {
+WallTime wall_time(std::uint64_t seconds, std::uint32_t nanoseconds) {
+  return {static_cast<std::int64_t>(seconds), nanoseconds};
+}
+}  // namespace
+
+Attributes attributes_of(const ondisk::Dinode& dinode, const ondisk::Geometry& geometry) {
+  Attributes attributes;
+  attributes.inode = BlockNo(dinode.num.addr);
+  attributes.generation = dinode.num.formal_ino;
+  attributes.mode = dinode.mode;
+  attributes.nlink = dinode.nlink;
+  attributes.uid = dinode.uid;
+  attributes.gid = dinode.gid;
+  attributes.device_major = dinode.major;
+  attributes.device_minor = dinode.minor;
+  attributes.size_bytes = dinode.size;
+  attributes.blocks_512 = dinode.blocks << (geometry.block_shift() - 9);
+  attributes.atime = wall_time(dinode.atime, dinode.atime_nanoseconds);
+  attributes.mtime = wall_time(dinode.mtime, dinode.mtime_nanoseconds);
+  attributes.ctime = wall_time(dinode.ctime, dinode.ctime_nanoseconds);
+  attributes.flags = dinode.flags;
+  return attributes;
+}
+
+WallTime Operations::now() const {
+  return fs_.volume().clock.wall();
+}
+
+Error Operations::broken(Error error) {
+  fs_.volume().withdraw(error);
+  return Error(EIO, error.message(), error.kind());
+}
+
+Entry Operations::entered(const LockedInode& inode) {
+  ++inode.inode().lookups;
+  return Entry{attributes_of(inode.dinode(), fs_.volume().geometry)};
+}
+
+Task<Result<LockedInode>> Operations::lock(InodeRef inode, GlockMode mode) {
+  CO_TRY(LockedInode locked, co_await fs_.inodes().lock(std::move(inode), mode));
+  if (mode == GlockMode::exclusive && (locked.dinode().flags & ondisk::kDinodeTruncateInProgress) != 0 &&
+      fs_.volume().writable()) {
+    CO_TRY_VOID(co_await fs_.data().resume_truncate(locked));
+  }
+  co_return locked;
+}
+
+Task<Result<LockedInode>> Operations::lock(BlockNo inode, GlockMode mode) {
+  InodeRef known = fs_.inodes().find(inode);
+  if (known == nullptr) co_return fail(ESTALE);
+  co_return co_await lock(std::move(known), mode);
+}
+
+Task<Result<LockedInode>> Operations::lock_to_change(BlockNo inode) {
+  CO_TRY_VOID(fs_.volume().check_writable());
+  co_return co_await lock(inode, GlockMode::exclusive);
+}
+
+Task<Result<LockedInode>> Operations::lock_to_change_names(BlockNo directory, bool removes) {
+  CO_TRY(LockedInode locked, co_await lock_to_change(directory));
+  if (!locked.is_directory()) co_return fail(ENOTDIR);
+  if (locked.dinode().nlink == 0) co_return fail(ENOENT);
+  std::uint32_t forbidding = ondisk::kDinodeImmutable | (removes ? ondisk::kDinodeAppendOnly : 0);
+  if ((locked.dinode().flags & forbidding) != 0) co_return fail(EPERM);
+  co_return locked;
+}
+
+Task<Result<Entry>> Operations::lookup(BlockNo directory, std::string name) {
+  if (name.size() > ondisk::kNameMaxBytes) co_return fail(ENAMETOOLONG);
+  CO_TRY(LockedInode locked, co_await lock(directory, GlockMode::shared));
+  if (!locked.is_directory()) co_return fail(ENOTDIR);
+  CO_TRY(DirectoryEntry found, co_await fs_.directories().lookup(locked, name));
+  if (found.address == locked.address()) co_return entered(locked);
+  CO_TRY(InodeRef inode, fs_.inodes().get(found.address, found.formal_number));
+  CO_TRY(LockedInode child, co_await lock(std::move(inode), GlockMode::shared));
+  co_return entered(child);
+}
+
+Task<Result<Entry>> Operations::lookup_handle(BlockNo address, std::optional<std::uint64_t> generation) {
+  InodeRef inode = fs_.inodes().find(address);
+  if (inode == nullptr) {
+    auto state = co_await fs_.allocator().state_of(address);
+    if (!state || *state != ondisk::BlockState::dinode) co_return fail(ESTALE);
+    GlockRef glock = fs_.volume().glocks.get(GlockType::inode, address.value);
+    CO_TRY(GlockHolder holder, co_await glock->acquire(GlockMode::shared));
+    auto block = co_await fs_.volume().cache.read(glock->blocks(), address, ondisk::check_dinode);
+    if (!block) co_return fail(ESTALE);
+    CO_TRY(inode, fs_.inodes().get(address, (*block)->as<ondisk::Dinode>().num.formal_ino));
+  }
+  if (generation && *generation != inode->formal_number()) co_return fail(ESTALE);
+  CO_TRY(LockedInode locked, co_await lock(std::move(inode), GlockMode::shared));
+  if (locked.dinode().nlink == 0 || (locked.dinode().flags & ondisk::kDinodeSystem) != 0) co_return fail(ESTALE);
+  co_return entered(locked);
+}
+
+Task<Result<Entry>> Operations::lookup_parent(BlockNo directory) {
+  CO_TRY(LockedInode locked, co_await lock(directory, GlockMode::shared));
+  if (!locked.is_directory()) co_return fail(ENOTDIR);
+  CO_TRY(DirectoryEntry found, co_await fs_.directories().lookup(locked, ".."));
+  if (found.address == locked.address()) co_return entered(locked);
+  // The parent comes before its child in the order of locks.
+  locked.release();
+  CO_TRY(InodeRef inode, fs_.inodes().get(found.address, found.formal_number));
+  CO_TRY(LockedInode parent, co_await lock(std::move(inode), GlockMode::shared));
+  co_return entered(parent);
+}
+
+void Operations::forget(BlockNo inode, std::uint64_t count) {
+  InodeRef known = fs_.inodes().find(inode);
+  if (known == nullptr) return;
+  known->lookups -= std::min(count, known->lookups);
+  fs_.reclaim_if_unused(known);
+}
+
+Task<Result<std::string>> Operations::read_link(BlockNo inode) {
+  CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
+  if (!locked.is_symlink()) co_return fail(EINVAL);
+  const std::uint64_t length = locked.size_bytes();
+  if (!locked.is_stuffed() || length > fs_.volume().geometry.stuffed_bytes()) {
+    co_return fail_corrupt("inode {}: a symbolic link of {} bytes and height {}, expected at most {} within the inode",
+                           inode.value, length, locked.dinode().height.value(), fs_.volume().geometry.stuffed_bytes());
+  }
+  const auto* target = reinterpret_cast<const char*>(locked.bytes().data() + sizeof(ondisk::Dinode));
+  co_return std::string(target, length);
+}
+
+Task<Result<>> Operations::list(BlockNo directory, DirectoryCookie cookie, Directories::Sink sink) {
+  CO_TRY(LockedInode locked, co_await lock(directory, GlockMode::shared));
+  if (!locked.is_directory()) co_return fail(ENOTDIR);
+  co_return co_await fs_.directories().list(locked, cookie, sink);
+}
+
+namespace {
+/// Entries whose dinodes are read ahead together.
+constexpr std::size_t kEntriesAhead = 128;
+
+struct ListedName {
+  std::string name;
+  DirectoryEntry entry;
+  DirectoryCookie next;
+};
+}  // namespace
+
+Task<Result<>> Operations::list_plus(BlockNo directory, DirectoryCookie cookie, EntrySink sink) {
+  CO_TRY(LockedInode locked, co_await lock(directory, GlockMode::shared));
+  if (!locked.is_directory()) co_return fail(ENOTDIR);
+  for (;;) {
+    std::vector<ListedName> names;
+    auto collect = [&names](std::string_view name, const DirectoryEntry& entry, DirectoryCookie next) {
+      names.push_back({std::string(name), entry, next});
+      return names.size() < kEntriesAhead;
+    };
+    CO_TRY_VOID(co_await fs_.directories().list(locked, cookie, collect));
+    if (names.empty()) co_return Result<>{};
+    std::vector<BlockCache::Wanted> wanted;
+    std::vector<InodeRef> inodes(names.size());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      // Only names are answered for "." and "..": their inodes are above this one in the order of locks.
+      if (names[i].name == "." || names[i].name == "..") continue;
+      CO_TRY(inodes[i], fs_.inodes().get(names[i].entry.address, names[i].entry.formal_number));
+      wanted.push_back({&inodes[i]->glock().blocks(), names[i].entry.address});
+    }
+    fs_.volume().cache.read_ahead(wanted, ondisk::check_dinode);
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      Entry entry;
+      entry.attributes.inode = names[i].entry.address;
+      entry.attributes.mode = static_cast<std::uint32_t>(DTTOIF(names[i].entry.type));
+      InodeRef inode = inodes[i];
+      if (inode != nullptr) {
+        CO_TRY(LockedInode child, co_await lock(inode, GlockMode::shared));
+        entry.attributes = attributes_of(child.dinode(), fs_.volume().geometry);
+      }
+      if (!sink(names[i].name, entry, names[i].next)) co_return Result<>{};
+      if (inode != nullptr) ++inode->lookups;
+      cookie = names[i].next;
+    }
+  }
+}
+
+Task<Result<>> Operations::sync() {
+  CO_TRY_VOID(co_await fs_.data().write_back_all());
+  if (fs_.volume().journal == nullptr) co_return Result<>{};
+  if (fs_.volume().withdrawn) co_return fail(EIO);
+  co_return co_await fs_.volume().journal->flush_with_device();
+}
+
+Task<Result<Operations::Statistics>> Operations::statistics() {
+  CO_TRY(SpaceFigures figures, co_await fs_.allocator().figures());
+  co_return Statistics{.blocks = figures.total_blocks,
+                       .free_blocks = figures.free_blocks,
+                       .inodes = figures.dinodes + figures.free_blocks,
+                       .free_inodes = figures.free_blocks,
+                       .block_size_bytes = fs_.volume().geometry.block_size(),
+                       .name_max_bytes = ondisk::kNameMaxBytes};
+}
+
+Task<Result<std::uint64_t>> Operations::trim(std::uint64_t start_bytes, std::uint64_t length_bytes,
+                                             std::uint64_t minimum_bytes) {
+  CO_TRY_VOID(fs_.volume().check_writable());
+  co_return co_await fs_.allocator().trim(start_bytes, length_bytes, minimum_bytes);
+}
+
+}  // namespace corral

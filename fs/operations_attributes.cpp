@@ -1,0 +1,245 @@
+// stat, chmod, chown, utimensat, chattr, extended attributes, ACLs.
+#include <algorithm>
+#include <array>
+
+#include <linux/fs.h>
+#include <sys/stat.h>
+
+#include "fs/filesystem.h"
+#include "fs/operations.h"
+
+namespace corral {
+
+using namespace ondisk;
+
+namespace {
+
+constexpr AttributeName kAccessAcl{EaType::system, "posix_acl_access"};
+constexpr AttributeName kDefaultAcl{EaType::system, "posix_acl_default"};
+constexpr AttributeName kCapability{EaType::security, "capability"};
+constexpr std::uint32_t kPermissionBits = 07777;
+
+void set_time(be64& seconds, be32& nanoseconds, WallTime time) {
+  seconds = static_cast<std::uint64_t>(time.seconds);
+  nanoseconds = time.nanoseconds;
+}
+
+/// The mode without what a change of contents or owner by an unprivileged user takes away.
+std::uint32_t without_set_ids(std::uint32_t mode) {
+  mode &= ~std::uint32_t{S_ISUID};
+  if ((mode & S_IXGRP) != 0) mode &= ~std::uint32_t{S_ISGID};
+  return mode;
+}
+
+/// FS_*_FL bits and the dinode flags they stand for. Journaled data means inheritance in directories.
+struct FlagPair {
+  std::uint32_t user;
+  std::uint32_t dinode;
+};
+constexpr std::array kFlagPairs{FlagPair{FS_SYNC_FL, kDinodeSync}, FlagPair{FS_IMMUTABLE_FL, kDinodeImmutable},
+                                FlagPair{FS_APPEND_FL, kDinodeAppendOnly}, FlagPair{FS_NOATIME_FL, kDinodeNoAtime},
+                                FlagPair{FS_TOPDIR_FL, kDinodeTopDirectory}};
+
+std::uint32_t journal_flag(bool is_directory) {
+  return is_directory ? kDinodeInheritJournaledData : kDinodeJournaledData;
+}
+
+std::uint32_t user_flags(const LockedInode& inode) {
+  const std::uint32_t flags = inode.dinode().flags;
+  std::uint32_t user = 0;
+  for (const FlagPair& pair : kFlagPairs) {
+    if ((flags & pair.dinode) != 0) user |= pair.user;
+  }
+  if ((flags & journal_flag(inode.is_directory())) != 0) user |= FS_JOURNAL_DATA_FL;
+  if (inode.is_directory() && (flags & kDinodeHashedDirectory) != 0) user |= FS_INDEX_FL;
+  return user;
+}
+
+}  // namespace
+
+Task<Result<Attributes>> Operations::get_attributes(BlockNo inode) {
+  CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
+  co_return attributes_of(locked.dinode(), fs_.volume().geometry);
+}
+
+Task<Result<Attributes>> Operations::set_attributes(BlockNo inode, AttributeChange change, Caller caller) {
+  CO_TRY(LockedInode locked, co_await lock_to_change(inode));
+  const std::uint32_t flags = locked.dinode().flags;
+  if ((flags & kDinodeImmutable) != 0) co_return fail(EPERM);
+  if ((flags & kDinodeAppendOnly) != 0 && (change.mode || change.uid || change.gid || change.size_bytes)) {
+    co_return fail(EPERM);
+  }
+  if (change.size_bytes) {
+    if (locked.is_directory()) co_return fail(EISDIR);
+    if (!locked.is_regular()) co_return fail(EINVAL);
+    CO_TRY_VOID(co_await drop_privileges(locked, change.kill_set_ids));
+    if (*change.size_bytes != locked.size_bytes() || !change.mtime) {
+      CO_TRY_VOID(co_await fs_.data().truncate(locked, *change.size_bytes));
+    }
+  }
+  if (change.uid || change.gid) {
+    const Ownership owner{.uid = change.uid.value_or(locked.dinode().uid),
+                          .gid = change.gid.value_or(locked.dinode().gid)};
+    if (caller.uid != 0) {
+      CO_TRY_VOID(co_await fs_.allocator().check_quota(owner, locked.dinode().blocks));
+    }
+    CO_TRY_VOID(co_await drop_privileges(locked, false));
+  }
+  CO_TRY_VOID(co_await change_attributes(locked, change));
+  co_return attributes_of(locked.dinode(), fs_.volume().geometry);
+}
+
+/// Everything but the size, in one transaction.
+Task<Result<>> Operations::change_attributes(const LockedInode& inode, const AttributeChange& change) {
+  const bool chowns = change.uid || change.gid;
+  if (!change.mode && !chowns && !change.atime && !change.mtime && !change.ctime && !change.kill_set_ids) {
+    co_return Result<>{};
+  }
+  std::uint32_t mode = inode.mode_bits();
+  if (chowns && !inode.is_directory()) mode = without_set_ids(mode);
+  if (change.kill_set_ids && !inode.is_directory()) mode = without_set_ids(mode);
+  std::vector<std::byte> access_acl;
+  if (change.mode) {
+    mode = (mode & ~kPermissionBits) | (*change.mode & kPermissionBits);
+    if (inode.dinode().eattr != 0 && fs_.volume().options.acl) {
+      auto value = co_await fs_.attributes().get(inode, kAccessAcl);
+      if (!value && value.error().code() != ENODATA) co_return std::unexpected(value.error());
+      if (value) {
+        CO_TRY(Acl acl, Acl::parse(*value));
+        access_acl = acl.with_mode(mode).serialize();
+      }
+    }
+  }
+  TransactionSize size;
+  size.blocks = 1 + (chowns ? fs_.allocator().quota_log_blocks() : 0) +
+                (access_acl.empty() ? 0 : ExtendedAttributes::kReplaceLogBlocks);
+  CO_TRY(Transaction transaction, co_await fs_.volume().journal->begin(size));
+  if (!access_acl.empty()) {
+    CO_TRY_VOID(co_await fs_.attributes().replace_in_place(transaction, inode, kAccessAcl, access_acl));
+  }
+  if (chowns) {
+    const Ownership from = ownership_of(inode.dinode());
+    Ownership to = from;
+    to.uid = change.uid.value_or(from.uid);
+    to.gid = change.gid.value_or(from.gid);
+    Result<> moved = co_await fs_.allocator().transfer_quota(transaction, from, to, inode.dinode().blocks);
+    if (!moved) co_return std::unexpected(broken(moved.error()));
+  }
+  Dinode& dinode = inode.modify(transaction);
+  dinode.mode = mode;
+  if (change.uid) dinode.uid = *change.uid;
+  if (change.gid) dinode.gid = *change.gid;
+  if (change.atime) set_time(dinode.atime, dinode.atime_nanoseconds, *change.atime);
+  if (change.mtime) set_time(dinode.mtime, dinode.mtime_nanoseconds, *change.mtime);
+  set_time(dinode.ctime, dinode.ctime_nanoseconds, change.ctime.value_or(now()));
+  co_return Result<>{};
+}
+
+/// What a change of contents takes away: file capabilities always, set-id bits where the kernel says so.
+Task<Result<>> Operations::drop_privileges(const LockedInode& inode, bool kill_set_ids) {
+  if (inode.dinode().eattr != 0) {
+    auto capability = co_await fs_.attributes().get(inode, kCapability);
+    if (capability) {
+      CO_TRY_VOID(co_await fs_.attributes().remove(inode, kCapability));
+    } else if (capability.error().code() != ENODATA) {
+      co_return std::unexpected(capability.error());
+    }
+  }
+  const std::uint32_t mode = without_set_ids(inode.mode_bits());
+  if (!kill_set_ids || mode == inode.mode_bits()) co_return Result<>{};
+  AttributeChange change;
+  change.kill_set_ids = true;
+  co_return co_await change_attributes(inode, change);
+}
+
+Task<Result<std::uint32_t>> Operations::get_flags(BlockNo inode) {
+  CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
+  if (!locked.is_regular() && !locked.is_directory()) co_return fail(ENOTTY);
+  co_return user_flags(locked);
+}
+
+Task<Result<>> Operations::set_flags(BlockNo inode, std::uint32_t flags, Caller caller) {
+  CO_TRY(LockedInode locked, co_await lock_to_change(inode));
+  if (!locked.is_regular() && !locked.is_directory()) co_return fail(ENOTTY);
+  const std::uint32_t old_flags = user_flags(locked);
+  const std::uint32_t changed = old_flags ^ flags;
+  std::uint32_t settable = FS_JOURNAL_DATA_FL;
+  for (const FlagPair& pair : kFlagPairs)
+    settable |= pair.user;
+  if ((changed & ~settable) != 0) co_return fail(EINVAL);
+  if ((changed & FS_TOPDIR_FL) != 0 && !locked.is_directory()) co_return fail(EINVAL);
+  if (caller.uid != 0 && (changed & (FS_IMMUTABLE_FL | FS_APPEND_FL)) != 0) co_return fail(EPERM);
+  if (caller.uid != 0 && caller.uid != locked.dinode().uid) co_return fail(EACCES);
+  if (changed == 0) co_return Result<>{};
+  // A file that must not change may only be given back its freedom.
+  const bool frees = (changed & (FS_IMMUTABLE_FL | FS_APPEND_FL)) != 0;
+  if (!frees && (old_flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) != 0) co_return fail(EPERM);
+
+  if ((changed & FS_JOURNAL_DATA_FL) != 0 && locked.is_regular()) {
+    CO_TRY_VOID(co_await fs_.data().set_journaled_data(locked, (flags & FS_JOURNAL_DATA_FL) != 0));
+  }
+  CO_TRY(Transaction transaction, co_await fs_.volume().journal->begin({.blocks = 1, .revokes = 0}));
+  Dinode& dinode = locked.modify(transaction);
+  std::uint32_t bits = dinode.flags;
+  for (const FlagPair& pair : kFlagPairs)
+    bits = (flags & pair.user) != 0 ? bits | pair.dinode : bits & ~pair.dinode;
+  if (locked.is_directory()) {
+    const std::uint32_t inherit = journal_flag(true);
+    bits = (flags & FS_JOURNAL_DATA_FL) != 0 ? bits | inherit : bits & ~inherit;
+  }
+  dinode.flags = bits;
+  set_time(dinode.ctime, dinode.ctime_nanoseconds, now());
+  co_return Result<>{};
+}
+
+Task<Result<std::vector<std::byte>>> Operations::get_xattr(BlockNo inode, std::string name) {
+  CO_TRY(AttributeName parsed, AttributeName::parse(name));
+  CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
+  co_return co_await fs_.attributes().get(locked, parsed);
+}
+
+Task<Result<std::vector<std::string>>> Operations::list_xattr(BlockNo inode) {
+  CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
+  co_return co_await fs_.attributes().list(locked);
+}
+
+Task<Result<>> Operations::set_xattr(BlockNo inode, std::string name, std::vector<std::byte> value, SetMode mode,
+                                     bool kill_setgid) {
+  CO_TRY(AttributeName parsed, AttributeName::parse(name));
+  CO_TRY(LockedInode locked, co_await lock_to_change(inode));
+  if ((locked.dinode().flags & (kDinodeImmutable | kDinodeAppendOnly)) != 0) co_return fail(EPERM);
+  if (parsed.type == EaType::system) co_return co_await set_acl(locked, parsed, value, kill_setgid);
+  co_return co_await fs_.attributes().set(locked, parsed, value, mode);
+}
+
+Task<Result<>> Operations::set_acl(const LockedInode& inode, AttributeName name, std::span<const std::byte> value,
+                                   bool kill_setgid) {
+  const bool is_access = name.name == kAccessAcl.name;
+  if (!is_access && name.name != kDefaultAcl.name) co_return fail(EOPNOTSUPP);
+  if (!fs_.volume().options.acl || inode.is_symlink()) co_return fail(EOPNOTSUPP);
+  if (!is_access && !inode.is_directory()) co_return fail(EACCES);
+  CO_TRY(Acl acl, Acl::parse(value));
+  if (is_access) {
+    const Acl::Equivalent equivalent = acl.equivalent_mode();
+    std::uint32_t mode = (inode.mode_bits() & kPermissionBits & ~0777u) | equivalent.permissions;
+    if (kill_setgid) mode &= ~std::uint32_t{S_ISGID};
+    AttributeChange change;
+    change.mode = mode;
+    CO_TRY_VOID(co_await change_attributes(inode, change));
+    if (equivalent.is_just_mode) {
+      Result<> removed = co_await fs_.attributes().remove(inode, name);
+      if (!removed && removed.error().code() != ENODATA) co_return removed;
+      co_return Result<>{};
+    }
+  }
+  co_return co_await fs_.attributes().set(inode, name, value, SetMode::create_or_replace);
+}
+
+Task<Result<>> Operations::remove_xattr(BlockNo inode, std::string name) {
+  CO_TRY(AttributeName parsed, AttributeName::parse(name));
+  CO_TRY(LockedInode locked, co_await lock_to_change(inode));
+  if ((locked.dinode().flags & (kDinodeImmutable | kDinodeAppendOnly)) != 0) co_return fail(EPERM);
+  co_return co_await fs_.attributes().remove(locked, parsed);
+}
+
+}  // namespace corral
