@@ -2,6 +2,7 @@
 /// 2, little-endian entries of tag, perm, id).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -21,8 +22,13 @@ struct AclInheritance;
 
 class Acl {
  public:
-  /// EINVAL unless it is a well-formed ACL (order, required entries, mask where needed, no duplicates).
+  /// EINVAL unless it is a well-formed ACL: the classes of entries in order, the required ones once each, a mask where
+  /// users or groups are named. EOPNOTSUPP for another version. Like the kernel it takes named entries in any order.
   static Result<Acl> parse(std::span<const std::byte> xattr);
+  /// True of an attribute without entries: setting it means removing the ACL.
+  static bool has_no_entries(std::span<const std::byte> xattr);
+  /// Most entries that GFS2 stores in an inode of that block size (E2BIG beyond).
+  static std::size_t max_entries(std::uint32_t block_size) { return std::size_t{300} * block_size / 4096; }
   std::vector<std::byte> serialize() const;
   const std::vector<AclEntry>& entries() const { return entries_; }
 
