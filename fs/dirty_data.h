@@ -1,0 +1,154 @@
+/// Data of one inode's file that was written but is not on the disk yet, and its way there.
+///
+/// Dirty blocks lie in chunks: blocks that follow each other in the file and on the device, in memory that goes to the
+/// device as it is. A chunk is in one of two sets: waiting (may be changed in place) or being written (may not: a
+/// change of its blocks makes a new waiting chunk, which is written after it). So reads take a block from the waiting
+/// chunks, else from those being written, else from the disk.
+///
+/// Ordered data: a chunk whose blocks were allocated by transactions that have not committed is written before they
+/// commit. A write that fails leaves its chunk here, and every write_back() tries again and fails until the data is on
+/// the disk or is dropped.
+///
+/// While it holds anything it keeps its Inode in memory. Owned by the Inode, made and driven by FileData.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <boost/intrusive/list_hook.hpp>
+
+#include "base/aligned_buffer.h"
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/strong.h"
+#include "base/sync.h"
+#include "base/task.h"
+#include "fs/inode.h"
+#include "fs/tree_node.h"
+#include "journal/journal.h"
+
+namespace corral {
+
+class WriteOut;
+
+/// Writes that somebody waits for, straight from memory of his; shared so that it survives him.
+struct PendingWrites {
+  explicit PendingWrites(Executor& executor) : changed(executor) {}
+  std::size_t count = 0;
+  std::optional<Error> error;
+  Signal changed;
+};
+
+struct DirtyChunk {
+  std::uint64_t first = 0;  ///< file block
+  std::uint32_t blocks = 0;
+  std::uint32_t capacity_blocks = 0;  ///< of the buffer
+  BlockNo start;                      ///< device block of `first`
+  AlignedBuffer buffer;
+  const std::byte* contents = nullptr;     ///< the buffer, or other memory for PendingWrites; null: zeros
+  std::shared_ptr<PendingWrites> pending;  ///< set if somebody waits for this very write
+  std::uint64_t number = 0;                ///< in order of making
+  /// Earliest set of transactions that allocated one of its blocks; 0: none that could still be uncommitted.
+  std::uint64_t allocated_in = 0;
+  Time since;
+  bool failed = false;  ///< its last write failed: tried again only by write_back()
+
+  std::uint64_t end() const { return first + blocks; }
+  FileRange range() const { return {first, end()}; }
+};
+
+class DirtyData final
+    : public OrderedData,
+      public boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+ public:
+  DirtyData(WriteOut& write_out, Inode& inode);
+  ~DirtyData() override;
+
+  bool empty() const { return waiting_.empty() && writing_.empty(); }
+  Inode& inode() const { return inode_; }
+  std::uint64_t waiting_bytes() const { return waiting_bytes_; }
+
+  /// Memory for 1 to `wanted` blocks from file block `block` on, whose place on the device begins at `device_block`.
+  /// Fresh memory holds nothing of use and must be filled wholly at once; other memory holds the blocks' contents.
+  struct Slot {
+    std::span<std::byte> bytes;
+    std::uint32_t blocks = 0;
+    bool fresh = false;
+  };
+  Slot slot(FileBlock block, BlockNo device_block, std::uint64_t wanted, std::uint64_t allocated_in);
+
+  /// What is known here of 1 to `wanted` blocks: their bytes (until the next co_await), or null if the disk has them.
+  struct Piece {
+    const std::byte* bytes = nullptr;
+    std::uint64_t blocks = 0;
+  };
+  Piece piece(FileBlock block, std::uint64_t wanted) const;
+
+  /// Starts writing blocks straight from `contents` (null: zeros), which stays valid until `pending` says that it is
+  /// over. Nothing else may be held for the range. A failure stays here as failed chunks if the blocks are new
+  /// (allocated_in not 0), so that they do not show what the device held before.
+  void write_through(FileBlock first, BlockNo start, std::uint64_t blocks, const std::byte* contents,
+                     std::uint64_t allocated_in, std::shared_ptr<PendingWrites> pending);
+
+  /// Which waiting chunks to begin writing.
+  struct Choice {
+    FileRange range = {0, ~std::uint64_t{0}};
+    std::uint64_t number_below = ~std::uint64_t{0};
+    Time since_before = Time::max();
+    bool only_ordered = false;
+    bool only_full = false;  ///< those that will not grow any more
+  };
+  void start(const Choice& choice);
+
+  /// Writes what is dirty in the range now, and waits. An error stays until the data is written or dropped.
+  Task<Result<>> write_back(FileRange range = {0, ~std::uint64_t{0}});
+  Task<Result<>> write_ordered() override;
+  /// Forgets the range; writes in flight there are waited for. What a commit under way still needs is written.
+  Task<void> drop(FileRange range);
+  /// Forgets everything at once, without waiting: the mount ends or has withdrawn and nothing is in flight any more.
+  void abandon();
+  /// When the oldest chunk that is worth writing by age became dirty.
+  std::optional<Time> oldest() const;
+
+ private:
+  friend class WriteOut;
+  using Chunks = std::map<std::uint64_t, DirtyChunk>;
+
+  static Chunks::const_iterator first_touching(const Chunks& chunks, FileRange range);
+  static bool touches(const Chunks& chunks, FileRange range) { return first_touching(chunks, range) != chunks.end(); }
+  bool chosen(const DirtyChunk& chunk, const Choice& choice) const;
+  /// True while a chosen chunk waits or is being written.
+  bool under_way(const Choice& choice) const;
+  /// Starts and waits until nothing chosen is left but failures.
+  Task<void> write(Choice choice);
+  DirtyChunk& add_chunk(std::uint64_t first, BlockNo start, std::uint32_t blocks, std::uint32_t capacity_blocks,
+                        std::uint64_t allocated_in);
+  /// The waiting chunk loses the range.
+  void cut(Chunks::iterator place, FileRange range);
+  bool needed_by_commit(const DirtyChunk& chunk) const;
+
+  /// For WriteOut: the memory of the chunks being written in the range, and the end of their write.
+  std::vector<WriteSpan> spans(FileRange range) const;
+  BlockNo device_block(FileRange range) const { return writing_.at(range.first).start; }
+  void finish(FileRange range, const Result<>& result);
+
+  void keep_failed(DirtyChunk chunk);
+  /// Enters or leaves the list of inodes with dirty data. May end the life of the inode, and so of this object.
+  void update_presence();
+
+  WriteOut& write_out_;
+  Inode& inode_;
+  Chunks waiting_;
+  Chunks writing_;
+  std::uint64_t waiting_bytes_ = 0;
+  std::optional<Error> error_;  ///< of the last write that failed
+  Signal changed_;              ///< a write has ended
+  InodeRef keep_;
+};
+
+}  // namespace corral

@@ -1,0 +1,135 @@
+#include "fs/write_out.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace corral {
+
+namespace {
+constexpr std::uint64_t kWritesInFlight = 32;
+/// An inode with so much waiting data has its finished chunks written.
+constexpr std::uint64_t kStreamBytes = 8u << 20;
+constexpr std::size_t kZeroBytes = 256u << 10;
+constexpr Duration kLeastAgingPause = std::chrono::seconds(1);
+}  // namespace
+
+WriteOut::WriteOut(Volume& volume, std::uint64_t limit_bytes)
+    : volume_(volume),
+      limit_bytes_(limit_bytes),
+      zeros_(kZeroBytes),
+      slots_(volume.executor, kWritesInFlight),
+      progress_(volume.executor),
+      tasks_(volume.executor) {}
+
+WriteOut::~WriteOut() {
+  while (!dirty_.empty()) {
+    InodeRef inode(&dirty_.front().inode());
+    inode->dirty->abandon();
+  }
+}
+
+DirtyData& WriteOut::of(Inode& inode) {
+  if (!inode.dirty) inode.dirty = std::make_unique<DirtyData>(*this, inode);
+  return *inode.dirty;
+}
+
+Result<> WriteOut::may_write() const {
+  if (volume_.withdrawn) return fail(EIO, "the filesystem has withdrawn: {}", volume_.withdraw_reason);
+  return {};
+}
+
+void WriteOut::spawn_write(Inode& inode, FileRange range, std::uint64_t bytes) {
+  in_flight_bytes_ += bytes;
+  tasks_.spawn(write(InodeRef(&inode), range, bytes));
+}
+
+Task<void> WriteOut::write(InodeRef inode, FileRange range, std::uint64_t bytes) {
+  DirtyData& dirty = *inode->dirty;
+  co_await slots_.acquire();
+  Result<> result = may_write();
+  if (result) {
+    std::vector<WriteSpan> spans = dirty.spans(range);
+    result = co_await volume_.device.write(volume_.geometry.offset_bytes(dirty.device_block(range)), spans,
+                                           WriteMode::cached);
+  }
+  slots_.release();
+  in_flight_bytes_ -= bytes;
+  dirty.finish(range, result);
+  progress_.notify_all();
+}
+
+Task<Result<>> WriteOut::make_room() {
+  while (dirty_bytes_ >= limit_bytes_) {
+    relieve();
+    if (in_flight_bytes_ == 0) start_all();
+    if (dirty_bytes_ < limit_bytes_) break;
+    if (in_flight_bytes_ == 0)
+      co_return fail_device(EIO, "{}: {} bytes of file data cannot be written, no room for more", volume_.device.name(),
+                            dirty_bytes_);
+    co_await progress_.wait();
+  }
+  co_return Result<>{};
+}
+
+void WriteOut::relieve() {
+  if (idle_bytes() < limit_bytes_ / 2) return;
+  std::vector<InodeRef> oldest;
+  std::uint64_t bytes = 0;
+  for (DirtyData& dirty : dirty_) {
+    if (idle_bytes() - bytes <= limit_bytes_ / 4) break;
+    oldest.emplace_back(&dirty.inode());
+    bytes += dirty.waiting_bytes();
+  }
+  for (InodeRef& inode : oldest)
+    inode->dirty->start({});
+}
+
+std::vector<InodeRef> WriteOut::start_all() {
+  std::vector<InodeRef> inodes;
+  for (DirtyData& dirty : dirty_)
+    inodes.emplace_back(&dirty.inode());
+  for (InodeRef& inode : inodes)
+    inode->dirty->start({});
+  return inodes;
+}
+
+void WriteOut::data_added(DirtyData& dirty) {
+  InodeRef inode(&dirty.inode());
+  if (dirty.waiting_bytes() >= kStreamBytes) {
+    dirty.start({.only_full = true});
+    if (dirty.waiting_bytes() >= kStreamBytes / 2) dirty.start({});
+  }
+  relieve();
+  if (!aging_ && dirty.oldest()) {
+    aging_ = true;
+    tasks_.spawn(write_aged());
+  }
+}
+
+Task<void> WriteOut::write_aged() {
+  const Duration age = volume_.options.commit_interval;
+  for (;;) {
+    std::optional<Time> oldest;
+    for (DirtyData& dirty : dirty_)
+      if (auto since = dirty.oldest(); since && (!oldest || *since < *oldest)) oldest = since;
+    if (!oldest) break;
+    co_await volume_.executor.sleep_until(std::max(*oldest + age, volume_.executor.now() + kLeastAgingPause));
+    std::vector<InodeRef> inodes;
+    for (DirtyData& dirty : dirty_)
+      inodes.emplace_back(&dirty.inode());
+    // Half the age: what would be due soon goes along, so that the disk is not woken for every chunk.
+    for (InodeRef& inode : inodes)
+      inode->dirty->start({.since_before = volume_.executor.now() - age / 2});
+  }
+  aging_ = false;
+}
+
+Task<Result<>> WriteOut::write_back_all() {
+  std::vector<InodeRef> inodes = start_all();
+  Result<> first;
+  for (InodeRef& inode : inodes)
+    if (auto written = co_await inode->dirty->write_back(); !written && first) first = written;
+  co_return first;
+}
+
+}  // namespace corral
