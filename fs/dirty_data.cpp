@@ -17,10 +17,7 @@ std::uint64_t earliest(std::uint64_t a, std::uint64_t b) {
 DirtyData::DirtyData(WriteOut& write_out, Inode& inode)
     : write_out_(write_out), inode_(inode), changed_(write_out.volume().executor) {}
 
-DirtyData::~DirtyData() {
-  CHECK_INVARIANT(empty());
-  if (Journal* journal = write_out_.volume().journal) journal->forget_ordered(*this);
-}
+DirtyData::~DirtyData() = default;
 
 DirtyData::Chunks::const_iterator DirtyData::first_touching(const Chunks& chunks, FileRange range) {
   auto place = chunks.upper_bound(range.first);
@@ -82,8 +79,15 @@ DirtyData::Slot DirtyData::slot(FileBlock block, BlockNo device_block, std::uint
       add_chunk(block.value, device_block, blocks, static_cast<std::uint32_t>(room / block_size), allocated_in);
   write_out_.dirty_bytes_ += std::uint64_t{blocks} * block_size;
   waiting_bytes_ += std::uint64_t{blocks} * block_size;
-  update_presence();
   return slot_in(chunk, blocks, true);
+}
+
+void DirtyData::order(Transaction& transaction) {
+  const std::uint64_t set = write_out_.volume().journal->running_set();
+  if (named_in_ == set) return;
+  named_in_ = set;
+  ++names_;
+  transaction.order(*this);
 }
 
 DirtyData::Piece DirtyData::piece(FileBlock block, std::uint64_t wanted) const {
@@ -128,7 +132,7 @@ bool DirtyData::under_way(const Choice& choice) const {
 
 void DirtyData::start(const Choice& choice) {
   const std::uint32_t block_size = write_out_.block_size();
-  InodeRef hold(&inode_);
+  Use use(*this);
   std::vector<FileRange> writes;
   BlockNo continues;
   std::size_t spans = 0;
@@ -153,7 +157,7 @@ void DirtyData::start(const Choice& choice) {
   }
   // Only now: a write that ends at once changes both sets.
   for (FileRange range : writes)
-    write_out_.spawn_write(inode_, range, (range.end - range.first) * block_size);
+    write_out_.spawn_write(*this, range, (range.end - range.first) * block_size);
 }
 
 void DirtyData::write_through(FileBlock first, BlockNo start, std::uint64_t blocks, const std::byte* contents,
@@ -161,7 +165,7 @@ void DirtyData::write_through(FileBlock first, BlockNo start, std::uint64_t bloc
   const std::uint32_t block_size = write_out_.block_size();
   const FileRange whole{first.value, first.value + blocks};
   CHECK_INVARIANT(!touches(waiting_, whole) && !touches(writing_, whole));
-  InodeRef hold(&inode_);
+  Use use(*this);
   const std::uint64_t most = WriteOut::kWriteBytes / block_size;
   std::vector<FileRange> writes;
   for (std::uint64_t done = 0; done < blocks;) {
@@ -180,9 +184,8 @@ void DirtyData::write_through(FileBlock first, BlockNo start, std::uint64_t bloc
     write_out_.dirty_bytes_ += std::uint64_t{chunk.blocks} * block_size;
     writing_.emplace(chunk.first, std::move(chunk));
   }
-  update_presence();
   for (FileRange range : writes)
-    write_out_.spawn_write(inode_, range, (range.end - range.first) * block_size);
+    write_out_.spawn_write(*this, range, (range.end - range.first) * block_size);
 }
 
 std::vector<WriteSpan> DirtyData::spans(FileRange range) const {
@@ -224,7 +227,6 @@ void DirtyData::finish(FileRange range, const Result<>& result) {
       write_out_.buffers().give(std::move(chunk.buffer));
   }
   changed_.notify_all();
-  update_presence();
 }
 
 void DirtyData::keep_failed(DirtyChunk chunk) {
@@ -257,7 +259,7 @@ void DirtyData::keep_failed(DirtyChunk chunk) {
 }
 
 Task<void> DirtyData::write(Choice choice) {
-  InodeRef hold(&inode_);
+  Use use(*this);
   choice.number_below = write_out_.next_number_;
   for (;;) {
     start(choice);
@@ -267,7 +269,7 @@ Task<void> DirtyData::write(Choice choice) {
 }
 
 Task<Result<>> DirtyData::write_back(FileRange range) {
-  InodeRef hold(&inode_);
+  Use use(*this);
   for (auto& [first, chunk] : waiting_)
     if (!intersection(chunk.range(), range).empty()) chunk.failed = false;
   co_await write({.range = range});
@@ -279,7 +281,9 @@ Task<Result<>> DirtyData::write_back(FileRange range) {
 Task<Result<>> DirtyData::write_ordered() {
   // What cannot be written stays here and fails the next write_back(); the commit goes on without it, as the rest of
   // the filesystem is sound.
+  Use use(*this);
   co_await write({.only_ordered = true});
+  --names_;
   co_return Result<>{};
 }
 
@@ -312,7 +316,7 @@ void DirtyData::cut(Chunks::iterator place, FileRange range) {
 }
 
 Task<void> DirtyData::drop(FileRange range) {
-  InodeRef hold(&inode_);
+  Use use(*this);
   for (;;) {
     for (auto place = waiting_.begin(); place != waiting_.end();) {
       auto here = place++;
@@ -322,19 +326,25 @@ Task<void> DirtyData::drop(FileRange range) {
     if (!touches(waiting_, range) && !touches(writing_, range)) break;
     co_await changed_.wait();
   }
-  update_presence();
   // Writers may wait for the room that this gave.
   write_out_.progress_.notify_all();
 }
 
 void DirtyData::abandon() {
+  Use use(*this);
   for (Chunks* chunks : {&waiting_, &writing_}) {
     for (auto& [first, chunk] : *chunks)
       write_out_.dirty_bytes_ -= std::uint64_t{chunk.blocks} * write_out_.block_size();
     chunks->clear();
   }
   waiting_bytes_ = 0;
-  update_presence();
+  names_ = 0;
+}
+
+void DirtyData::leave_if_done() {
+  if (!empty() || names_ != 0 || inode_.dirty.get() != this) return;
+  unlink();
+  inode_.dirty.reset();
 }
 
 std::optional<Time> DirtyData::oldest() const {
@@ -342,17 +352,6 @@ std::optional<Time> DirtyData::oldest() const {
   for (const auto& [first, chunk] : waiting_)
     if (!chunk.failed && (!oldest || chunk.since < *oldest)) oldest = chunk.since;
   return oldest;
-}
-
-void DirtyData::update_presence() {
-  InodeRef last;
-  if (!empty()) {
-    if (!is_linked()) write_out_.dirty_.push_back(*this);
-    keep_ = &inode_;
-  } else {
-    unlink();
-    last = std::move(keep_);
-  }
 }
 
 }  // namespace corral

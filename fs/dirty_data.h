@@ -9,7 +9,8 @@
 /// commit. A write that fails leaves its chunk here, and every write_back() tries again and fails until the data is on
 /// the disk or is dropped.
 ///
-/// While it holds anything it keeps its Inode in memory. Owned by the Inode, made and driven by FileData.
+/// Shared by the Inode, which stays in memory as long as it has one, and by the coroutines at work on it. The Inode
+/// lets go of it when it is empty and no commit to come names it.
 #pragma once
 
 #include <cstddef>
@@ -64,6 +65,7 @@ struct DirtyChunk {
 
 class DirtyData final
     : public OrderedData,
+      public std::enable_shared_from_this<DirtyData>,
       public boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
  public:
   DirtyData(WriteOut& write_out, Inode& inode);
@@ -81,6 +83,9 @@ class DirtyData final
     bool fresh = false;
   };
   Slot slot(FileBlock block, BlockNo device_block, std::uint64_t wanted, std::uint64_t allocated_in);
+
+  /// The transaction, still open, points to data here that it allocated blocks for.
+  void order(Transaction& transaction);
 
   /// What is known here of 1 to `wanted` blocks: their bytes (until the next co_await), or null if the disk has them.
   struct Piece {
@@ -110,13 +115,22 @@ class DirtyData final
   Task<Result<>> write_ordered() override;
   /// Forgets the range; writes in flight there are waited for. What a commit under way still needs is written.
   Task<void> drop(FileRange range);
-  /// Forgets everything at once, without waiting: the mount ends or has withdrawn and nothing is in flight any more.
+  /// Forgets everything at once, unwritten, and leaves the inode: the mount ends.
   void abandon();
   /// When the oldest chunk that is worth writing by age became dirty.
   std::optional<Time> oldest() const;
 
  private:
   friend class WriteOut;
+  /// Held by whoever is at work here; the last one to go lets the inode go, too.
+  struct Use {
+    explicit Use(DirtyData& dirty) : inode(&dirty.inode_), data(dirty.shared_from_this()) {}
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    ~Use() { data->leave_if_done(); }
+    InodeRef inode;
+    std::shared_ptr<DirtyData> data;
+  };
   using Chunks = std::map<std::uint64_t, DirtyChunk>;
 
   static Chunks::const_iterator first_touching(const Chunks& chunks, FileRange range);
@@ -138,8 +152,7 @@ class DirtyData final
   void finish(FileRange range, const Result<>& result);
 
   void keep_failed(DirtyChunk chunk);
-  /// Enters or leaves the list of inodes with dirty data. May end the life of the inode, and so of this object.
-  void update_presence();
+  void leave_if_done();
 
   WriteOut& write_out_;
   Inode& inode_;
@@ -148,7 +161,8 @@ class DirtyData final
   std::uint64_t waiting_bytes_ = 0;
   std::optional<Error> error_;  ///< of the last write that failed
   Signal changed_;              ///< a write has ended
-  InodeRef keep_;
+  std::uint64_t named_in_ = 0;  ///< last set of transactions that names this
+  std::uint32_t names_ = 0;     ///< commits to come that will call write_ordered()
 };
 
 }  // namespace corral

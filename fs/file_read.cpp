@@ -11,7 +11,7 @@ namespace corral {
 namespace {
 
 /// Journaled data has no header that could be checked.
-Result<> accept_any(BlockNo, std::span<const std::byte>, const ondisk::Geometry&) {
+Result<> accept_any(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) {
   return {};
 }
 

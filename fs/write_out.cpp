@@ -22,14 +22,15 @@ WriteOut::WriteOut(Volume& volume, std::uint64_t limit_bytes)
       tasks_(volume.executor) {}
 
 WriteOut::~WriteOut() {
-  while (!dirty_.empty()) {
-    InodeRef inode(&dirty_.front().inode());
-    inode->dirty->abandon();
-  }
+  while (!dirty_.empty())
+    dirty_.front().abandon();
 }
 
 DirtyData& WriteOut::of(Inode& inode) {
-  if (!inode.dirty) inode.dirty = std::make_unique<DirtyData>(*this, inode);
+  if (!inode.dirty) {
+    inode.dirty = std::make_shared<DirtyData>(*this, inode);
+    dirty_.push_back(*inode.dirty);
+  }
   return *inode.dirty;
 }
 
@@ -38,13 +39,13 @@ Result<> WriteOut::may_write() const {
   return {};
 }
 
-void WriteOut::spawn_write(Inode& inode, FileRange range, std::uint64_t bytes) {
+void WriteOut::spawn_write(DirtyData& dirty, FileRange range, std::uint64_t bytes) {
   in_flight_bytes_ += bytes;
-  tasks_.spawn(write(InodeRef(&inode), range, bytes));
+  tasks_.spawn(write(dirty, range, bytes));
 }
 
-Task<void> WriteOut::write(InodeRef inode, FileRange range, std::uint64_t bytes) {
-  DirtyData& dirty = *inode->dirty;
+Task<void> WriteOut::write(DirtyData& dirty, FileRange range, std::uint64_t bytes) {
+  DirtyData::Use use(dirty);
   co_await slots_.acquire();
   Result<> result = may_write();
   if (result) {
@@ -73,28 +74,31 @@ Task<Result<>> WriteOut::make_room() {
 
 void WriteOut::relieve() {
   if (idle_bytes() < limit_bytes_ / 2) return;
-  std::vector<InodeRef> oldest;
+  std::vector<std::shared_ptr<DirtyData>> oldest;
   std::uint64_t bytes = 0;
   for (DirtyData& dirty : dirty_) {
     if (idle_bytes() - bytes <= limit_bytes_ / 4) break;
-    oldest.emplace_back(&dirty.inode());
+    oldest.push_back(dirty.shared_from_this());
     bytes += dirty.waiting_bytes();
   }
-  for (InodeRef& inode : oldest)
-    inode->dirty->start({});
+  for (auto& dirty : oldest)
+    dirty->start({});
 }
 
-std::vector<InodeRef> WriteOut::start_all() {
-  std::vector<InodeRef> inodes;
+std::vector<std::shared_ptr<DirtyData>> WriteOut::all_dirty() {
+  std::vector<std::shared_ptr<DirtyData>> all;
   for (DirtyData& dirty : dirty_)
-    inodes.emplace_back(&dirty.inode());
-  for (InodeRef& inode : inodes)
-    inode->dirty->start({});
-  return inodes;
+    all.push_back(dirty.shared_from_this());
+  return all;
+}
+
+void WriteOut::start_all() {
+  for (auto& dirty : all_dirty())
+    dirty->start({});
 }
 
 void WriteOut::data_added(DirtyData& dirty) {
-  InodeRef inode(&dirty.inode());
+  DirtyData::Use use(dirty);
   if (dirty.waiting_bytes() >= kStreamBytes) {
     dirty.start({.only_full = true});
     if (dirty.waiting_bytes() >= kStreamBytes / 2) dirty.start({});
@@ -114,21 +118,19 @@ Task<void> WriteOut::write_aged() {
       if (auto since = dirty.oldest(); since && (!oldest || *since < *oldest)) oldest = since;
     if (!oldest) break;
     co_await volume_.executor.sleep_until(std::max(*oldest + age, volume_.executor.now() + kLeastAgingPause));
-    std::vector<InodeRef> inodes;
-    for (DirtyData& dirty : dirty_)
-      inodes.emplace_back(&dirty.inode());
     // Half the age: what would be due soon goes along, so that the disk is not woken for every chunk.
-    for (InodeRef& inode : inodes)
-      inode->dirty->start({.since_before = volume_.executor.now() - age / 2});
+    for (auto& dirty : all_dirty())
+      dirty->start({.since_before = volume_.executor.now() - age / 2});
   }
   aging_ = false;
 }
 
 Task<Result<>> WriteOut::write_back_all() {
-  std::vector<InodeRef> inodes = start_all();
+  start_all();
   Result<> first;
-  for (InodeRef& inode : inodes)
-    if (auto written = co_await inode->dirty->write_back(); !written && first) first = written;
+  std::vector<std::shared_ptr<DirtyData>> all = all_dirty();
+  for (auto& dirty : all)
+    if (auto written = co_await dirty->write_back(); !written && first) first = written;
   co_return first;
 }
 

@@ -50,13 +50,13 @@ class WriteOut {
   friend class DirtyData;
   using DirtyList = boost::intrusive::list<DirtyData, boost::intrusive::constant_time_size<false>>;
 
-  void spawn_write(Inode& inode, FileRange range, std::uint64_t bytes);
-  Task<void> write(InodeRef inode, FileRange range, std::uint64_t bytes);
+  void spawn_write(DirtyData& dirty, FileRange range, std::uint64_t bytes);
+  Task<void> write(DirtyData& dirty, FileRange range, std::uint64_t bytes);
   Result<> may_write() const;
   Task<void> write_aged();
   void relieve();
-  /// Begins to write all that waits; gives the inodes that have dirty data.
-  std::vector<InodeRef> start_all();
+  void start_all();
+  std::vector<std::shared_ptr<DirtyData>> all_dirty();
   /// Dirty bytes whose writing has not begun.
   std::uint64_t idle_bytes() const { return dirty_bytes_ - in_flight_bytes_; }
 
