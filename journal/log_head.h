@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/task.h"
-#include "journal/journal.h"
+#include "journal/log_format.h"
 #include "journal/log_reader.h"
 #include "ondisk/layout.h"
 

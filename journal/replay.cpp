@@ -6,7 +6,6 @@
 
 #include "base/aligned_buffer.h"
 #include "journal/in_place_writer.h"
-#include "ondisk/checksum.h"
 #include "ondisk/validate.h"
 
 namespace corral {
@@ -24,34 +23,17 @@ struct LogEnd {
   std::uint64_t sequence;
 };
 
-AlignedBuffer encode_header(const ReplayJob& job, const LogEnd& end, std::uint32_t tail, std::uint32_t flags,
-                            const LogHeaderExtras& extras) {
-  const WallTime now = job.journal.executor.clock().wall();
-  AlignedBuffer block(job.journal.geometry.block_size());
-  auto& header = view<LogHeader>(block.span());
-  header.header.set(MetaType::log_header);
-  header.header.jid = job.id.value;
-  header.sequence = end.sequence;
-  header.flags = flags;
-  header.tail = tail;
-  header.block_number = end.block;
-  header.nanoseconds = now.nanoseconds;
-  header.seconds = static_cast<std::uint64_t>(now.seconds);
-  header.addr = job.journal.map.block_at(end.block).value;
-  header.journal_inode = job.inode.value;
-  header.statfs_addr = extras.statfs_inode.value;
-  header.quota_addr = extras.quota_inode.value;
-  header.local_total = static_cast<std::uint64_t>(extras.local_total);
-  header.local_free = static_cast<std::uint64_t>(extras.local_free);
-  header.local_dinodes = static_cast<std::uint64_t>(extras.local_dinodes);
-  header.hash = log_header_hash(header);
-  header.crc = log_header_crc(block.span());
-  return block;
-}
-
 Task<Result<>> write_header(const ReplayJob& job, LogEnd& end, std::uint32_t tail, std::uint32_t flags,
                             LogHeaderExtras extras) {
-  const AlignedBuffer header = encode_header(job, end, tail, flags, extras);
+  const AlignedBuffer header = encode_log_header(job.journal.geometry, job.journal.map,
+                                                 {.journal = job.id,
+                                                  .journal_inode = job.inode,
+                                                  .sequence = end.sequence,
+                                                  .flags = flags,
+                                                  .tail = tail,
+                                                  .block = end.block,
+                                                  .time = job.journal.executor.clock().wall(),
+                                                  .extras = extras});
   CO_TRY_VOID(
       co_await job.journal.device.write(job.journal.offset_bytes(end.block), header.span(), WriteMode::write_through));
   end.block = job.journal.forward(end.block, 1);

@@ -1,18 +1,12 @@
 /// A volume on a simulated disk with one device, one clock and one executor: for tests of what works on a device.
 #pragma once
 
-#include <cstdint>
-#include <map>
-#include <mutex>
-#include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/log.h"
 #include "disk/simulated_device.h"
-#include "test/support/golden.h"
 #include "test/support/manual_clock.h"
 
 namespace corral::test {
@@ -39,19 +33,5 @@ struct SimulatedVolume {
   SimulatedDevice device;
   LineSink log;
 };
-
-/// A golden image in memory; unpacked once. Nothing where there is no folder of golden volumes.
-inline std::optional<DiskImage> golden_disk(const std::string& name) {
-  static std::map<std::string, DiskImage> unpacked;
-  auto known = unpacked.find(name);
-  if (known == unpacked.end()) {
-    std::optional<GoldenImage> image = GoldenImage::unpack(name);
-    if (!image) return std::nullopt;
-    Result<DiskImage> disk = DiskImage::load(image->path());
-    if (!disk) throw std::runtime_error(disk.error().describe());
-    known = unpacked.emplace(name, *std::move(disk)).first;
-  }
-  return known->second;
-}
 
 }  // namespace corral::test

@@ -7,6 +7,7 @@
 
 #include "offline/journals.h"
 #include "test/support/catch.h"
+#include "test/support/golden_disk.h"
 #include "test/support/simulated_volume.h"
 
 using namespace corral;
