@@ -48,7 +48,7 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
   tree_ = std::make_unique<MetadataTree>(volume_, *allocator_);
   directories_ = std::make_unique<Directories>(volume_, *allocator_, *tree_);
   data_ = std::make_unique<FileData>(volume_, *allocator_, *tree_, options_.cache_bytes / kDirtyShare);
-  attributes_ = std::make_unique<ExtendedAttributes>(volume_, *allocator_);
+  attributes_ = std::make_unique<ExtendedAttributes>(volume_, *allocator_, superblock_.fs_format);
 }
 
 Filesystem::~Filesystem() = default;

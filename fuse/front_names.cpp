@@ -14,7 +14,7 @@ Task<void> Front::lookup(Request request) {
   std::string name(request.name(0));
   BlockNo directory = inode_of(request);
   // "." and ".." come from file handles (NFS, open_by_handle_at); paths are walked by the kernel.
-  Result<Entry> entry = name == "."    ? co_await operations().lookup_handle(directory)
+  Result<Entry> entry = name == "."    ? co_await operations().lookup_handle(directory, std::nullopt)
                         : name == ".." ? co_await operations().lookup_parent(directory)
                                        : co_await operations().lookup(directory, std::move(name));
   if (entry) {
