@@ -1,0 +1,102 @@
+/// A seeded client of a mounted filesystem: random operations of every kind in a directory of its own, one after another,
+/// each checked against a model, with a record of what a crash at any moment must leave.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/random.h"
+#include "base/result.h"
+#include "base/task.h"
+#include "disk/simulated_disk.h"
+#include "fs/operations.h"
+#include "test/sim/model.h"
+
+namespace corral::sim {
+
+class Client {
+ public:
+  /// Works in the directory `name` of the root, which it makes.
+  Client(Operations& operations, const SimulatedDisk& disk, BlockNo root, std::string name, std::uint64_t seed);
+
+  /// Runs `count` operations and a last sync; the first disagreement with the model ends it with a message.
+  Task<void> run(std::uint32_t count);
+  const std::optional<std::string>& disagreement() const { return disagreement_; }
+  const std::string& name() const { return name_; }
+
+  /// What must be there after a crash at that event of the disk: the state of the last sync that had returned, except for
+  /// the nodes that operations begun since may have changed; and files whose fsync had returned.
+  struct Durable {
+    Tree tree;
+    std::set<NodeId> uncertain;
+    bool exists = false;  ///< false: not even the client's directory is certain
+  };
+  Durable durable_at(std::uint64_t event) const;
+  /// The model as it is now.
+  const Tree& tree() const { return tree_; }
+
+ private:
+  struct Record {
+    std::uint64_t begin_event;
+    std::vector<NodeId> touched;
+  };
+  struct SyncPoint {
+    std::uint64_t end_event;
+    std::size_t records;  ///< operations begun before it
+    Tree tree;
+    std::optional<NodeId> only;  ///< fsync of one file: only its contents are certain
+  };
+
+  Task<Result<>> step();
+  Task<Result<>> make_file();
+  Task<Result<>> make_directory();
+  Task<Result<>> make_symlink();
+  Task<Result<>> write_file();
+  Task<Result<>> truncate_file();
+  Task<Result<>> punch_file();
+  Task<Result<>> add_link();
+  Task<Result<>> remove_name();
+  Task<Result<>> rename_name();
+  Task<Result<>> change_mode();
+  Task<Result<>> set_xattr();
+  Task<Result<>> remove_xattr();
+  Task<Result<>> read_back();
+  Task<Result<>> fsync_file();
+  Task<Result<>> sync_all();
+
+  void begin(std::vector<NodeId> touched);
+  std::optional<NodeId> any(NodeType type);
+  NodeId any_directory();
+  struct Name {
+    NodeId directory;
+    std::string name;
+    NodeId node;
+  };
+  std::optional<Name> any_name();
+  std::string fresh_name(NodeId directory);
+  bool is_below(NodeId node, NodeId ancestor) const;
+  void unlink_node(NodeId node);
+  Bytes random_bytes(std::size_t count);
+  NodeId add(NodeId directory, const std::string& name, Node node);
+
+  Operations& operations_;
+  const SimulatedDisk& disk_;
+  BlockNo root_;
+  std::string name_;
+  Random random_;
+  Tree tree_;
+  NodeId next_node_ = 1;
+  std::vector<Record> records_;
+  std::vector<SyncPoint> syncs_;
+  std::optional<std::string> disagreement_;
+};
+
+/// Compares a mounted filesystem with what must be there; the first difference as a message.
+Task<std::optional<std::string>> compare(Operations& operations, BlockNo root, std::string name,
+                                         const Client::Durable& durable);
+
+}  // namespace corral::sim
