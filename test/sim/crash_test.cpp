@@ -76,10 +76,12 @@ struct World {
   std::unique_ptr<Filesystem> filesystem;
 };
 
-Task<void> run_clients(Executor& executor, std::vector<std::unique_ptr<Client>>& clients, std::uint32_t operations) {
+/// Returns how many there were.
+Task<std::size_t> run_clients(Executor& executor, std::vector<std::unique_ptr<Client>>& clients, std::uint32_t operations) {
   Scope scope(executor);
   for (auto& client : clients) scope.spawn(client->run(operations));
   co_await scope.join();
+  co_return clients.size();
 }
 
 /// What gfs2-utils say of the volume; empty if they find nothing, or are not installed.
