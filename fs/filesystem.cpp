@@ -40,8 +40,8 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
       operations_(*this),
       rename_mutex_(environment.executor),
       reclaim_slots_(environment.executor, kReclaimsAtOnce),
-      reclaims_(environment.executor),
-      background_(environment.executor) {
+      reclaims_(std::make_unique<Scope>(environment.executor)),
+      background_(std::make_unique<Scope>(environment.executor)) {
   volume_.on_withdraw = [this](const Error& reason) { withdrawn(reason); };
   inodes_ = std::make_unique<InodeTable>(volume_);
   allocator_ = std::make_unique<Allocator>(volume_);
@@ -51,7 +51,17 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
   attributes_ = std::make_unique<ExtendedAttributes>(volume_, *allocator_, superblock_.fs_format);
 }
 
-Filesystem::~Filesystem() = default;
+Filesystem::~Filesystem() {
+  // What still runs holds glocks, inodes and blocks: it goes first, then what it held, downwards.
+  reclaims_.reset();
+  background_.reset();
+  data_.reset();
+  journal_.reset();
+  allocator_.reset();
+  root_ = nullptr;
+  inodes_->discard_all();
+  cache_.discard_all();
+}
 
 Task<Result<std::unique_ptr<Filesystem>>> Filesystem::mount(Environment environment, MountOptions options) {
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment.device));
@@ -88,10 +98,10 @@ Task<Result<>> Filesystem::open() {
     allocator_->before_no_space = [this] { return reclaim_finished(); };
     allocator_->on_unlinked_found = [this](std::span<const BlockNo> found) {
       for (BlockNo address : found)
-        reclaims_.spawn(reclaim_left_over(address));
+        reclaims_->spawn(reclaim_left_over(address));
     };
     // What nodes that died had open must not wait until its resource group happens to be used.
-    if (replayed_any_) background_.spawn(sweep_unlinked());
+    if (replayed_any_) background_->spawn(sweep_unlinked());
   }
   co_return Result<>{};
 }
@@ -170,11 +180,11 @@ void Filesystem::withdrawn(const Error& reason) {
 
 void Filesystem::reclaim_if_unused(const InodeRef& inode) {
   if (!inode->unlinked || inode->lookups != 0 || inode->opens != 0 || !volume_.writable()) return;
-  reclaims_.spawn(reclaim(inode));
+  reclaims_->spawn(reclaim(inode));
 }
 
 Task<void> Filesystem::reclaim_finished() {
-  co_await reclaims_.join();
+  co_await reclaims_->join();
 }
 
 Task<void> Filesystem::reclaim(InodeRef inode) {
@@ -248,7 +258,7 @@ Task<Result<>> Filesystem::reclaim_one_left_over(BlockNo address) {
 
 /// The kernel has let go of the mount: nobody refers to any inode any more.
 Task<Result<>> Filesystem::reclaim_everything() {
-  co_await background_.join();
+  co_await background_->join();
   for (const InodeRef& inode : inodes_->unlinked_inodes()) {
     inode->lookups = 0;
     inode->opens = 0;
@@ -278,8 +288,8 @@ Task<void> Filesystem::abandon_mount() {
     co_await journal_->stopped();
   }
   glocks_.refuse();
-  co_await background_.join();
-  co_await reclaims_.join();
+  co_await background_->join();
+  co_await reclaims_->join();
   for (const InodeRef& inode : inodes_->dirty_inodes())
     co_await data_->discard(*inode);
   co_await cache_.quiesce();

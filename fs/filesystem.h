@@ -39,9 +39,10 @@ class Filesystem {
   /// Errors name what is wrong and what to do.
   static Task<Result<std::unique_ptr<Filesystem>>> mount(Environment environment, MountOptions options);
   /// Frees unlinked inodes, writes everything, leaves the journal clean, lets go of everything in memory. The kernel
-  /// must have let go of the mount; the object may only be destroyed afterwards. After a withdraw nothing is written
+  /// must have let go of the mount. After a withdraw nothing is written
   /// and EIO is returned.
   Task<Result<>> unmount();
+  /// Without unmount(): the node's death, wherever its work stands. Nothing is written.
   ~Filesystem();
 
   Operations& operations() { return operations_; }
@@ -100,8 +101,8 @@ class Filesystem {
   InodeRef root_;
   Mutex rename_mutex_;
   Semaphore reclaim_slots_;
-  Scope reclaims_;
-  Scope background_;
+  std::unique_ptr<Scope> reclaims_;
+  std::unique_ptr<Scope> background_;
 };
 
 }  // namespace corral
