@@ -35,8 +35,9 @@ class FileData {
   /// `now`. Either everything is written, or the error came before anything changed, or (ENOSPC, EDQUOT halfway) the
   /// number of bytes that were written is returned. EFBIG past the greatest file size. `data` may be any memory.
   struct WriteOptions {
-    bool direct = false;      ///< O_DIRECT: on the disk before it returns, aligned parts without a copy
-    bool keep_times = false;  ///< the kernel's write-back owns mtime
+    bool direct = false;              ///< O_DIRECT: on the disk before it returns, aligned parts without a copy
+    bool keep_times = false;          ///< the kernel's write-back owns mtime
+    bool exempt_from_limits = false;  ///< the writer may exceed quota limits (root)
   };
   Task<Result<std::size_t>> write(const LockedInode& inode, std::uint64_t offset, std::span<const std::byte> data,
                                   WriteOptions options);
@@ -49,11 +50,13 @@ class FileData {
 
   /// fallocate modes: FALLOC_FL_KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE and 0; EOPNOTSUPP for others. New blocks are zeroed
   /// on the disk (GFS2 has no unwritten extents).
-  Task<Result<>> allocate(const LockedInode& inode, int mode, std::uint64_t offset, std::uint64_t length);
+  Task<Result<>> allocate(const LockedInode& inode, int mode, std::uint64_t offset, std::uint64_t length,
+                          bool exempt_from_limits = false);
   /// SEEK_DATA / SEEK_HOLE; ENXIO as lseek(2) says.
   Task<Result<std::uint64_t>> seek(const LockedInode& inode, std::uint64_t offset, bool want_data);
 
-  /// Writes all dirty data of the inode and waits for it; errors of earlier background writes are reported here once.
+  /// Writes all dirty data of the inode and waits for it. Data that an earlier background write failed for is tried
+  /// again; as long as that fails, so does this, and the data stays.
   Task<Result<>> write_back(Inode& inode);
   Task<Result<>> write_back_all();
   /// Forgets dirty data without writing (inode being freed, withdraw); waits for writes in flight.

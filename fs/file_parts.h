@@ -11,6 +11,9 @@
 
 namespace corral {
 
+/// Greatest file size with any block size, as the kernel has it (MAX_LFS_FILESIZE).
+constexpr std::uint64_t kMaxFileBytes = (std::uint64_t{1} << 63) - 1;
+
 struct FileParts {
   Volume& volume;
   Allocator& allocator;
@@ -26,6 +29,9 @@ struct FileParts {
     return {block_of(offset), block_of(offset + length - 1) + 1};
   }
 };
+
+/// BlockCheck of journaled data, which has no header that could be checked.
+Result<> accept_file_data(std::span<const std::byte> bytes, BlockNo number, const ondisk::Geometry& geometry);
 
 /// FileData::read().
 Task<Result<std::size_t>> read_file(FileParts& parts, const LockedInode& inode, std::uint64_t offset,
@@ -43,8 +49,9 @@ struct FileRoom {
   std::uint64_t count = 0;  ///< file blocks that can be made to exist
   MetadataTree::Cost cost;  ///< of these
 };
-/// Room for [first, first + count) or, where that is too much, for fewer blocks but at least one (ENOSPC, EDQUOT).
-Task<Result<FileRoom>> find_room(FileParts& parts, const LockedInode& inode, FileBlock first, std::uint64_t count,
+/// Room for the blocks, some of which are missing, or, where that is too much, for the first of them, at least one
+/// (ENOSPC, EDQUOT). `cost` is what the tree says of all.
+Task<Result<FileRoom>> find_room(FileParts& parts, const LockedInode& inode, FileRange blocks, MetadataTree::Cost cost,
                                  bool exempt_from_limits);
 
 }  // namespace corral

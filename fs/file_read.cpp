@@ -8,12 +8,11 @@
 
 namespace corral {
 
-namespace {
-
-/// Journaled data has no header that could be checked.
-Result<> accept_any(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) {
+Result<> accept_file_data(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) {
   return {};
 }
+
+namespace {
 
 /// Reads of one request that run at the same time.
 class ParallelReads {
@@ -60,9 +59,9 @@ Task<Result<>> read_journaled(FileParts& parts, const LockedInode& inode, Mapped
   std::vector<BlockNo> blocks;
   for (std::uint64_t i = 0; i < run.length; ++i)
     blocks.push_back(run.start + i);
-  if (blocks.size() > 1) parts.volume.cache.read_ahead(inode.owner(), blocks, accept_any);
+  if (blocks.size() > 1) parts.volume.cache.read_ahead(inode.owner(), blocks, accept_file_data);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    CO_TRY(BlockRef block, co_await parts.volume.cache.read(inode.owner(), blocks[i], accept_any));
+    CO_TRY(BlockRef block, co_await parts.volume.cache.read(inode.owner(), blocks[i], accept_file_data));
     std::ranges::copy(block->bytes(), out.begin() + i * parts.block_size());
   }
   co_return Result<>{};

@@ -253,6 +253,11 @@ Task<Result<>> Journal::make_space() {
   co_return co_await commit_running_set(ondisk::kLogHeadFlushNormal);
 }
 
+Task<Result<>> Journal::empty_log() {
+  CO_TRY_VOID(co_await flush());
+  co_return co_await make_space();
+}
+
 Task<void> Journal::run_write_back() {
   while (!stopped_ && !failed_) {
     co_await space_wanted_.wait();

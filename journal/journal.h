@@ -133,6 +133,9 @@ class Journal {
   /// For fsync: like flush(), but flushes the device even when nothing is to be committed, so that file data written
   /// before the call is stable too. Concurrent callers share one flush.
   Task<Result<>> flush_with_device();
+  /// Commits, writes everything committed in place and moves the tail past it: a replay would find nothing of what was
+  /// changed before the call.
+  Task<Result<>> empty_log();
   /// Commits and writes everything in place, then writes a header with no active entries (kLogHeadUnmount if
   /// `unmount`). The journal is then clean; after unmount nothing more may begin.
   Task<Result<>> shut_down(bool unmount);
