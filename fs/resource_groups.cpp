@@ -1,0 +1,200 @@
+#include "fs/resource_groups.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "fs/system_inode.h"
+#include "ondisk/validate.h"
+
+namespace corral {
+
+namespace {
+/// Share of the block cache's memory that groups out of use may keep, and how many are looked at to get below it.
+constexpr std::uint64_t kLoadedShare = 8;
+constexpr int kUnloadAttempts = 8;
+}  // namespace
+
+GroupUse::~GroupUse() {
+  if (groups_ != nullptr) groups_->leave(index_);
+}
+
+ResourceGroup& GroupUse::group() const {
+  return groups_->at(index_);
+}
+
+ResourceGroups::ResourceGroups(Volume& volume) : volume_(volume), changed_(volume.executor) {}
+
+ResourceGroups::~ResourceGroups() {
+  close();
+}
+
+void ResourceGroups::close() {
+  unused_.clear();
+  for (Slot& slot : slots_)
+    CHECK_INVARIANT(slot.active == nullptr || slot.active->users == 0);
+  slots_.clear();
+}
+
+Task<Result<>> ResourceGroups::open(MetadataTree& tree, InodeRef rindex) {
+  CO_TRY(LockedInode inode, co_await lock_system_inode(volume_, std::move(rindex), GlockMode::shared));
+  constexpr std::size_t kEntryBytes = sizeof(ondisk::ResourceGroupIndexEntry);
+  const std::uint64_t size = inode.size_bytes();
+  if (size == 0 || size % kEntryBytes != 0)
+    co_return fail_corrupt("rindex: {} bytes, expected a multiple of {}", size, kEntryBytes);
+  slots_.reserve(size / kEntryBytes);
+  // Entries may straddle the pieces in which the file is read.
+  std::vector<std::byte> carry;
+  CO_TRY_VOID(co_await read_system_file(volume_, tree, inode, [&](std::span<const std::byte> piece) -> Result<> {
+    carry.insert(carry.end(), piece.begin(), piece.end());
+    const std::size_t whole = carry.size() / kEntryBytes * kEntryBytes;
+    TRY_VOID(add_entries(std::span(carry).first(whole)));
+    carry.erase(carry.begin(), carry.begin() + static_cast<std::ptrdiff_t>(whole));
+    return {};
+  }));
+  co_return check_order();
+}
+
+Result<> ResourceGroups::add_entries(std::span<const std::byte> bytes) {
+  const std::uint64_t volume_blocks = volume_.device.geometry().size_bytes >> volume_.geometry.block_shift();
+  for (std::size_t at = 0; at < bytes.size(); at += sizeof(ondisk::ResourceGroupIndexEntry)) {
+    const auto& entry = ondisk::view<ondisk::ResourceGroupIndexEntry>(bytes, at);
+    TRY_VOID(ondisk::check_rindex_entry(entry, slots_.size(), volume_.geometry, volume_blocks));
+    slots_.push_back({ResourceGroup(entry), nullptr});
+    total_blocks_ += entry.data;
+  }
+  return {};
+}
+
+Result<> ResourceGroups::check_order() const {
+  auto by_address = [](const Slot& a, const Slot& b) { return a.group.address() < b.group.address(); };
+  auto& slots = const_cast<std::vector<Slot>&>(slots_);
+  if (!std::ranges::is_sorted(slots, by_address)) std::ranges::sort(slots, by_address);
+  for (std::size_t i = 1; i < slots_.size(); ++i) {
+    const ResourceGroup& before = slots_[i - 1].group;
+    if (before.first_block() + before.blocks() > slots_[i].group.address())
+      return fail_corrupt("rindex: resource groups {} and {} overlap", before.address().value,
+                          slots_[i].group.address().value);
+  }
+  return {};
+}
+
+std::size_t ResourceGroups::find(BlockNo block) const {
+  auto behind = std::ranges::upper_bound(slots_, block, {}, [](const Slot& slot) { return slot.group.address(); });
+  if (behind == slots_.begin()) return slots_.size();
+  const auto slot = std::prev(behind);
+  return slot->group.contains(block) ? static_cast<std::size_t>(slot - slots_.begin()) : slots_.size();
+}
+
+Task<Result<GroupUse>> ResourceGroups::use(std::size_t index, std::uint32_t least_free) {
+  Slot& slot = slots_[index];
+  if (slot.active == nullptr) {
+    slot.active = std::make_unique<Active>();
+    slot.active->index = index;
+    slot.active->glock = volume_.glocks.get(GlockType::resource_group, slot.group.address().value);
+  } else if (slot.active->is_linked()) {
+    unused_.erase(unused_.iterator_to(*slot.active));
+  }
+  ++slot.active->users;
+  GroupUse use(this, index);
+  if (!slot.active->holder.held() || !slot.group.loaded()) CO_TRY_VOID(co_await bring_up(index, least_free));
+  if (slot.group.loaded()) settle(index);
+  co_return use;
+}
+
+Task<Result<>> ResourceGroups::bring_up(std::size_t index, std::uint32_t least_free) {
+  Slot& slot = slots_[index];
+  while (slot.active->busy)
+    co_await changed_.wait();
+  if (slot.active->holder.held() && slot.group.loaded()) co_return Result<>{};
+  slot.active->busy = true;
+  Result<> result;
+  if (!slot.active->holder.held()) {
+    auto holder = co_await slot.active->glock->acquire(GlockMode::exclusive);
+    if (holder)
+      slot.active->holder = *std::move(holder);
+    else
+      result = std::unexpected(std::move(holder).error());
+  }
+  if (result && !slot.group.loaded()) {
+    result = co_await slot.group.load(volume_.cache, slot.active->glock->blocks(), least_free);
+    if (slot.group.loaded()) {
+      loaded_bytes_ += bytes_of(slot.group);
+      note_unlinked(slot.group);
+    }
+  }
+  slot.active->busy = false;
+  changed_.notify_all();
+  co_return result;
+}
+
+void ResourceGroups::settle(std::size_t index) {
+  ResourceGroup& group = slots_[index].group;
+  if (!group.awaits_commit()) return;
+  const std::uint64_t committed = volume_.journal->committed_set();
+  std::vector<GroupRun> runs;
+  group.settle(committed, on_settled ? &runs : nullptr);
+  if (!group.awaits_commit()) awaiting_.erase(index);
+  if (!runs.empty()) on_settled(index, std::move(runs));
+}
+
+void ResourceGroups::settle_all() {
+  for (auto at = awaiting_.begin(); at != awaiting_.end();)
+    settle(*at++);
+}
+
+void ResourceGroups::note_unlinked(const ResourceGroup& group) {
+  if (!on_unlinked_found || group.unlinked_count() == 0) return;
+  std::vector<BlockNo> found;
+  for (std::uint32_t at = 0;; ++at) {
+    at = group.find_state(ondisk::BlockState::unlinked, at);
+    if (at >= group.blocks()) break;
+    found.push_back(group.block_at(at));
+  }
+  on_unlinked_found(found);
+}
+
+void ResourceGroups::leave(std::size_t index) {
+  Active& active = *slots_[index].active;
+  CHECK_INVARIANT(active.users > 0);
+  if (--active.users > 0) return;
+  CHECK_INVARIANT(slots_[index].group.reserved() == 0);
+  active.holder.release();
+  if (!slots_[index].group.loaded()) {
+    slots_[index].active.reset();
+    return;
+  }
+  unused_.push_back(active);
+  const std::uint64_t limit = volume_.options.cache_bytes / kLoadedShare;
+  if (loaded_bytes_ > limit) unload_beyond(limit);
+}
+
+void ResourceGroups::unload_beyond(std::uint64_t limit_bytes) {
+  auto at = unused_.begin();
+  for (int i = 0; i < kUnloadAttempts && at != unused_.end() && loaded_bytes_ > limit_bytes; ++i) {
+    Slot& slot = slots_[at->index];
+    settle(at->index);
+    if (!slot.group.idle()) {
+      ++at;
+      continue;
+    }
+    at = unused_.erase(at);
+    slot.group.unload();
+    loaded_bytes_ -= bytes_of(slot.group);
+    slot.active.reset();
+  }
+}
+
+void ResourceGroups::drop_unused() {
+  // Each round passes over the groups that must stay.
+  for (std::size_t left = unused_.size() / kUnloadAttempts + 1; left > 0; --left) {
+    unload_beyond(0);
+    unused_.splice(unused_.end(), unused_, unused_.begin(),
+                   std::next(unused_.begin(), std::min<std::ptrdiff_t>(kUnloadAttempts, std::ssize(unused_))));
+  }
+}
+
+std::uint64_t ResourceGroups::bytes_of(const ResourceGroup& group) const {
+  return std::uint64_t{group.length_blocks()} << volume_.geometry.block_shift();
+}
+
+}  // namespace corral
