@@ -40,11 +40,11 @@ struct Ownership {
 Ownership ownership_of(const ondisk::Dinode& dinode);
 
 struct AllotmentRequest {
-  BlockNo goal;                        ///< near which block (0: anywhere)
+  BlockNo goal{};                      ///< near which block (0: anywhere)
   std::uint32_t blocks = 0;            ///< data and metadata blocks needed at the least
   std::uint32_t wished = 0;            ///< beyond `blocks`, more that could be used now (for contiguity)
   std::uint32_t dinodes = 0;           ///< dinodes among `blocks`, 0 or 1
-  Ownership owner;                     ///< checked against quota limits when quota=on (EDQUOT)
+  Ownership owner{};                   ///< checked against quota limits when quota=on (EDQUOT)
   bool exempt_from_limits = false;     ///< the caller may exceed quota limits (root)
   AllocationWindow* window = nullptr;  ///< the inode's window, honoured and moved along; may be null, else outlives it
   /// Spread new directories' inodes over the resource groups (children of the root and of a top directory).
@@ -144,6 +144,11 @@ class Allocator {
   /// Lets go of all glocks, windows and cached blocks; for unmounting, after the last sync_statfs and sync_quota, and
   /// before the glock table is emptied. Nothing may be called afterwards.
   Task<void> close();
+
+  /// A commit of the journal is stable: with -o discard, what it freed is discarded now.
+  void note_commit();
+  /// Lets go of what was read and is not in use, to give memory back.
+  void drop_unused();
 
   /// Awaited before ENOSPC is reported: waits for unlinked inodes that are being freed. Installed by Filesystem.
   std::function<Task<void>()> before_no_space;

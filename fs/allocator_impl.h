@@ -1,0 +1,123 @@
+/// The inside of Allocator, shared by its source files alone.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/sync.h"
+#include "fs/allocator.h"
+#include "fs/metadata_tree.h"
+#include "fs/quota_table.h"
+#include "fs/resource_groups.h"
+#include "fs/statfs_counters.h"
+
+namespace corral {
+
+struct Allotment::State {
+  State(Allocator::Impl& owner, AllotmentRequest asked) : impl(owner), request(asked) {}
+  ~State();
+
+  /// Where to take at most `wanted` blocks; empty if nothing can be taken. `window` may be null.
+  GroupRun choose(std::uint32_t wanted, const AllocationWindow* window);
+  GroupRun choose(std::uint32_t wanted, const AllocationWindow* window, bool through_windows);
+  /// Blocks to set aside for a file that has grown by so many.
+  std::uint32_t blocks_ahead(const AllocationWindow& window) const;
+  void move_window(AllocationWindow& window, GroupRun taken);
+  /// Takes a run that was chosen, in all books.
+  Result<> take(Transaction& transaction, GroupRun run, ondisk::BlockState state, Ownership owner);
+
+  Allocator::Impl& impl;
+  AllotmentRequest request;
+  GroupUse use;
+  std::uint32_t reserved = 0;  ///< blocks of the group that may still be taken
+  std::uint32_t log_blocks = 0;
+  QuotaTable::Room room;
+  QuotaTable::Promise promise;
+};
+
+struct Release::State {
+  /// A group that blocks are given back to.
+  struct Part {
+    GroupUse use;
+    std::vector<std::uint32_t> bitmap_blocks;  ///< those that may change, by number within the group, ascending
+  };
+  explicit State(Allocator::Impl& owner) : impl(owner) {}
+
+  const Part* part_of(BlockNo block) const;
+  bool covers(const Part& part, GroupRun run) const;
+  /// The group of an extent that is covered.
+  struct Place {
+    ResourceGroup& group;
+    GroupRun run;
+  };
+  Place place_of(Extent extent) const;
+  void note_freed(BlockNo block);
+
+  Allocator::Impl& impl;
+  std::vector<Part> parts;  ///< in order of address
+  QuotaTable::Room room;
+};
+
+struct Allocator::Impl {
+  Impl(Allocator& owner, Volume& context);
+
+  /// Extents to be given back to one group.
+  struct GroupExtents {
+    std::size_t index = 0;
+    std::vector<Extent> extents;
+  };
+  using Prepared = std::pair<Allotment, Release>;
+
+  // allocator.cpp
+  Task<Result<Prepared>> prepare(AllotmentRequest request, std::vector<Extent> extents);
+  Result<std::vector<GroupExtents>> sort_extents(std::span<const Extent> extents) const;
+  Task<Result<Prepared>> find_group(AllotmentRequest request, std::span<const GroupExtents> extents, bool picky);
+  struct Locked {
+    std::vector<Release::State::Part> parts;
+    GroupUse candidate;  ///< not held if the group cannot be read
+  };
+  Task<Result<Locked>> lock_groups(std::span<const GroupExtents> extents, std::size_t candidate,
+                                   std::uint32_t least_free);
+  Task<Result<GroupUse>> use_candidate(std::size_t index, std::uint32_t least_free);
+  Release make_release(std::vector<Release::State::Part> parts, std::span<const GroupExtents> extents);
+  std::size_t first_candidate(const AllotmentRequest& request);
+  void change_statfs(Transaction& transaction, std::int64_t free, std::int64_t dinodes);
+  Task<void> run_worker();
+
+  // discard.cpp
+  struct Discard {
+    std::size_t group;
+    std::vector<GroupRun> runs;  ///< held in the group
+  };
+  void discard_later(std::size_t index, std::vector<GroupRun> runs);
+  Task<void> discard_queued();
+  Task<Result<>> discard_run(ResourceGroup& group, GroupRun run);
+  Task<void> discards_finished();
+  /// `thorough`: every free block of the range that can be discarded is.
+  Task<Result<std::uint64_t>> trim_group(std::size_t index, GroupRun range, std::uint64_t minimum_blocks,
+                                         bool thorough);
+  Task<Result<>> mark_trimmed(ResourceGroup& group, std::uint64_t frees);
+
+  Allocator& self;
+  Volume& volume;
+  MetadataTree tree;
+  ResourceGroups groups;
+  StatfsCounters statfs;
+  QuotaTable quota;
+  std::optional<std::size_t> recent;  ///< group of the last allotment without a goal
+
+  bool closing = false;
+  bool statfs_sync_wanted = false;
+  bool discarding = true;  ///< -o discard, until the device refuses
+  std::deque<Discard> discards;
+  std::uint32_t discards_running = 0;
+  Signal discards_done;
+  Event work;  ///< for the worker: one of the above
+  Scope background;
+};
+
+}  // namespace corral
