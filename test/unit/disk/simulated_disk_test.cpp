@@ -291,7 +291,7 @@ TEST_CASE("a read beside a write sees a mix of old and new sectors") {
   REQUIRE(seen == std::set<int>{0, 9, 9 * 256, 9 * 256 + 9});
 }
 
-TEST_CASE("ten thousand cuts of a workload take seconds") {
+TEST_CASE("thousands of cuts of a workload differ and take a moment") {
   Random random(11);
   constexpr std::uint64_t kBytes = 64 << 20;
   DiskImage image(kBytes);
@@ -306,11 +306,11 @@ TEST_CASE("ten thousand cuts of a workload take seconds") {
   }
   std::uint64_t distinct = 0;
   DiskImage previous(kBytes);
-  for (std::uint64_t cut = 0; cut < 10'000; ++cut) {
+  for (std::uint64_t cut = 0; cut < 2'000; ++cut) {
     DiskImage after =
-        disk.after({.event = cut * disk.event_count() / 10'000, .unstable = Unstable::random, .seed = cut});
+        disk.after({.event = cut * disk.event_count() / 2'000, .unstable = Unstable::random, .seed = cut});
     distinct += after == previous ? 0 : 1;
     previous = after;
   }
-  REQUIRE(distinct > 5000);
+  REQUIRE(distinct > 1000);
 }

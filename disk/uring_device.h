@@ -1,0 +1,68 @@
+/// A block device or image file through io_uring, past the page cache where the system allows it (O_DIRECT).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/file_descriptor.h"
+#include "base/sync.h"
+#include "disk/device.h"
+#include "disk/event_loop.h"
+#include "disk/helper_threads.h"
+#include "disk/ring.h"
+
+namespace corral {
+
+struct UringDeviceOptions {
+  bool read_only = false;
+  /// Refuse a device that is in use, and refuse it to others: O_EXCL on a block device, flock on a file (shared when
+  /// read-only), which other Corral programs honour.
+  bool exclusive = true;
+  /// Operations with the kernel at a time; more wait their turn.
+  unsigned queue_depth = 128;
+};
+
+class UringDevice final : public Device {
+ public:
+  /// Opens at once (blocking) on the loop's thread. EBUSY, with who and what, if exclusive use cannot be had; else what
+  /// open() says.
+  static Result<std::unique_ptr<UringDevice>> open(EventLoop& loop, const std::string& path,
+                                                   UringDeviceOptions options = {});
+  /// Waits, blocking, until the kernel has completed what is in flight: close() first where the loop should go on.
+  ~UringDevice() override;
+
+  const std::string& name() const override { return name_; }
+  const DeviceGeometry& geometry() const override { return geometry_; }
+  /// False where the filesystem under an image file refused O_DIRECT.
+  bool direct() const { return direct_; }
+  const Ring& ring() const { return *ring_; }
+
+  using Device::read;
+  using Device::write;
+  Task<Result<>> read(std::uint64_t offset_bytes, std::span<const ReadSpan> spans) override;
+  Task<Result<>> write(std::uint64_t offset_bytes, std::span<const WriteSpan> spans, WriteMode mode) override;
+  Task<Result<>> flush() override;
+  Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
+
+  /// Takes no more operations (ESHUTDOWN) and returns when all have completed. Flushes nothing.
+  Task<void> close();
+
+ private:
+  UringDevice(EventLoop& loop, std::string name, FileDescriptor file, bool direct, DeviceGeometry geometry,
+              std::unique_ptr<Ring> ring);
+  template <class Span>
+  Task<Result<>> transfer(RingRequest::Kind kind, std::uint64_t offset_bytes, std::span<const Span> spans,
+                          std::uint64_t length_bytes);
+  std::unexpected<Error> closed() const;
+
+  Executor& executor_;
+  std::string name_;
+  FileDescriptor file_;
+  bool direct_;
+  DeviceGeometry geometry_;
+  Gate gate_;
+  std::unique_ptr<Ring> ring_;
+  HelperThreads helper_;
+};
+
+}  // namespace corral
