@@ -14,10 +14,11 @@ function(corral_module name)
   endforeach()
 endfunction()
 
-# corral_test(NAME FOLDER [GOLDEN] USES module... LINKS library...): one Catch2 program from test/FOLDER, run by ctest.
+# corral_test(NAME FOLDER [GOLDEN] [EXCLUDE TAGS] USES module... LINKS library...): one Catch2 program from test/FOLDER, run by ctest.
 # GOLDEN: it has tests tagged [golden], which run as NAME_golden and count as skipped without golden volumes.
+# EXCLUDE: tests with these tags run apart, as the caller adds them.
 function(corral_test name folder)
-  cmake_parse_arguments(ARG "GOLDEN" "" "USES;LINKS" ${ARGN})
+  cmake_parse_arguments(ARG "GOLDEN" "EXCLUDE" "USES;LINKS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/${folder}/*.cpp)
   if(NOT sources)
     return()
@@ -29,7 +30,11 @@ function(corral_test name folder)
       target_link_libraries(${name} PRIVATE corral_${used})
     endif()
   endforeach()
-  add_test(NAME ${name} COMMAND ${name} "~[golden]")
+  set(tests "~[golden]")
+  if(ARG_EXCLUDE)
+    string(APPEND tests "~${ARG_EXCLUDE}")
+  endif()
+  add_test(NAME ${name} COMMAND ${name} "${tests}")
   if(ARG_GOLDEN)
     add_test(NAME ${name}_golden COMMAND ${name} "[golden]")
     set_tests_properties(${name}_golden PROPERTIES LABELS golden SKIP_REGULAR_EXPRESSION "SKIPPED: CORRAL_GOLDEN")
