@@ -59,7 +59,7 @@ Task<Result<MappedRun>> MetadataTree::map(const LockedInode& inode, FileBlock fi
     if (nodes.is_lowest(at.node) && at.index + count < pointers.size()) break;
   }
   // Past the tree's reach there is only a hole.
-  if (position == reach && (run.length == 0 || run.is_hole())) run.length = end - first.value;
+  if (position >= reach && (run.length == 0 || run.is_hole())) run.length = end - first.value;
   if (!run.is_hole()) CO_TRY_VOID(nodes.check_data(run.start, run.length));
   co_return run;
 }

@@ -5,9 +5,8 @@
 #include <filesystem>
 #include <random>
 
-#include <unistd.h>
-
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "disk/disk_image.h"
@@ -77,9 +76,11 @@ struct World {
 };
 
 /// Returns how many there were.
-Task<std::size_t> run_clients(Executor& executor, std::vector<std::unique_ptr<Client>>& clients, std::uint32_t operations) {
+Task<std::size_t> run_clients(Executor& executor, std::vector<std::unique_ptr<Client>>& clients,
+                              std::uint32_t operations) {
   Scope scope(executor);
-  for (auto& client : clients) scope.spawn(client->run(operations));
+  for (auto& client : clients)
+    scope.spawn(client->run(operations));
   co_await scope.join();
   co_return clients.size();
 }
@@ -87,12 +88,14 @@ Task<std::size_t> run_clients(Executor& executor, std::vector<std::unique_ptr<Cl
 /// What gfs2-utils say of the volume; empty if they find nothing, or are not installed.
 std::string fsck_gfs2(const DiskImage& image) {
   if (::access("/usr/sbin/fsck.gfs2", X_OK) != 0) return {};
-  const std::string path = (std::filesystem::temp_directory_path() / fmt::format("corral-sim-{}.img", ::getpid())).string();
+  const std::string path =
+      (std::filesystem::temp_directory_path() / fmt::format("corral-sim-{}.img", ::getpid())).string();
   if (auto saved = image.save(path); !saved) return saved.error().describe();
   FILE* pipe = ::popen(fmt::format("/usr/sbin/fsck.gfs2 -n {} 2>&1", path).c_str(), "r");
   std::string output;
   char buffer[4096];
-  while (std::size_t got = std::fread(buffer, 1, sizeof(buffer), pipe)) output.append(buffer, got);
+  while (std::size_t got = std::fread(buffer, 1, sizeof(buffer), pipe))
+    output.append(buffer, got);
   const int status = ::pclose(pipe);
   std::filesystem::remove(path);
   return status == 0 ? std::string{} : output;
@@ -105,8 +108,8 @@ std::optional<std::string> examine(DiskImage image, std::uint64_t event,
   World world(disk, 1, {});
   if (auto mounted = world.mount({}, 1); !mounted) return "mount: " + mounted.error().describe();
   for (const auto& client : clients) {
-    auto different = world.run(compare(world.filesystem->operations(), world.filesystem->root(), client->name(),
-                                       client->durable_at(event)));
+    auto different = world.run(
+        compare(world.filesystem->operations(), world.filesystem->root(), client->name(), client->durable_at(event)));
     if (different) return different;
   }
   if (auto ended = world.run(world.filesystem->unmount()); !ended) return "unmount: " + ended.error().describe();
@@ -146,7 +149,8 @@ void tell(const Story& story) {
 
   if (auto wrong = examine(disk.contents(), disk.event_count(), clients, true)) FAIL("after unmounting: " << *wrong);
   std::vector<std::uint64_t> moments;
-  for (std::uint64_t i = 0; i < story.cuts; ++i) moments.push_back(busy_events * i / story.cuts);
+  for (std::uint64_t i = 0; i < story.cuts; ++i)
+    moments.push_back(busy_events * i / story.cuts);
   for (std::uint64_t event : moments) {
     const PowerCut cut{.event = event, .unstable = PowerCut::Unstable::random, .seed = random.next()};
     const bool with_fsck = event == moments[moments.size() / 2] || random.chance(1, 100);
@@ -170,4 +174,12 @@ TEST_CASE("whatever moment the power goes, what was synced is there and the volu
     story.cuts = cuts;
     tell(story);
   }
+}
+
+TEST_CASE("seeds that once found a fault", "[crash]") {
+  constexpr Story kFound[] = {
+      {.seed = 105, .block_size = 1024},  // a hole punched beyond the reach of a sparse file's tree
+  };
+  for (const Story& story : kFound)
+    tell(story);
 }

@@ -3,10 +3,9 @@
 #include <algorithm>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
-
-#include <fmt/format.h>
 
 namespace corral::sim {
 
@@ -68,7 +67,9 @@ Task<Result<>> Client::step() {
   co_return co_await sync_all();
 }
 
-void Client::begin(std::vector<NodeId> touched) { records_.push_back({disk_.event_count(), std::move(touched)}); }
+void Client::begin(std::vector<NodeId> touched) {
+  records_.push_back({disk_.event_count(), std::move(touched)});
+}
 
 std::optional<NodeId> Client::any(NodeType type) {
   std::vector<NodeId> fitting;
@@ -79,12 +80,15 @@ std::optional<NodeId> Client::any(NodeType type) {
   return fitting[random_.below(fitting.size())];
 }
 
-NodeId Client::any_directory() { return random_.chance(1, 2) ? 0 : *any(NodeType::directory); }
+NodeId Client::any_directory() {
+  return random_.chance(1, 2) ? 0 : *any(NodeType::directory);
+}
 
 std::optional<Client::Name> Client::any_name() {
   std::vector<Name> names;
   for (const auto& [id, node] : tree_) {
-    for (const auto& [name, child] : node.entries) names.push_back({id, name, child});
+    for (const auto& [name, child] : node.entries)
+      names.push_back({id, name, child});
   }
   if (names.empty()) return std::nullopt;
   return names[random_.below(names.size())];
@@ -109,7 +113,8 @@ bool Client::is_below(NodeId node, NodeId ancestor) const {
 Bytes Client::random_bytes(std::size_t count) {
   Bytes bytes(count);
   std::uint64_t word = random_.next() | 1;
-  for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::byte>((word + i * (word >> 17)) >> (i % 7));
+  for (std::size_t i = 0; i < count; ++i)
+    bytes[i] = static_cast<std::byte>((word + i * (word >> 17)) >> (i % 7));
   return bytes;
 }
 
@@ -207,8 +212,8 @@ Task<Result<>> Client::punch_file() {
   const std::uint64_t offset = random_.below(size);
   const std::uint64_t length = random_.between(1, 20'000);
   begin({*file});
-  CO_TRY_VOID(co_await operations_.fallocate(tree_[*file].inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                                             length));
+  CO_TRY_VOID(
+      co_await operations_.fallocate(tree_[*file].inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
   Bytes contents = *tree_[*file].contents;
   const std::uint64_t end = std::min(size, offset + length);
   std::fill(contents.begin() + static_cast<std::ptrdiff_t>(offset), contents.begin() + static_cast<std::ptrdiff_t>(end),
@@ -438,8 +443,10 @@ Task<std::optional<std::string>> compare_node(Operations& operations, const Clie
   }
   if (auto different = co_await compare_xattrs(operations, node, path)) co_return different;
   switch (node.type) {
-    case NodeType::file: co_return co_await compare_file(operations, node, path);
-    case NodeType::directory: co_return co_await compare_entries(operations, durable, id, path);
+    case NodeType::file:
+      co_return co_await compare_file(operations, node, path);
+    case NodeType::directory:
+      co_return co_await compare_entries(operations, durable, id, path);
     case NodeType::symlink: {
       auto target = co_await operations.read_link(node.inode);
       if (!target || *target != node.target) co_return fmt::format("{}: another target", path);

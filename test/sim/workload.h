@@ -1,5 +1,5 @@
-/// A seeded client of a mounted filesystem: random operations of every kind in a directory of its own, one after another,
-/// each checked against a model, with a record of what a crash at any moment must leave.
+/// A seeded client of a mounted filesystem: random operations of every kind in a directory of its own, one after
+/// another, each checked against a model, with a record of what a crash at any moment must leave.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ class Client {
   const std::optional<std::string>& disagreement() const { return disagreement_; }
   const std::string& name() const { return name_; }
 
-  /// What must be there after a crash at that event of the disk: the state of the last sync that had returned, except for
-  /// the nodes that operations begun since may have changed; and files whose fsync had returned.
+  /// What must be there after a crash at that event of the disk: the state of the last sync that had returned, except
+  /// for the nodes that operations begun since may have changed; and files whose fsync had returned.
   struct Durable {
     Tree tree;
     std::set<NodeId> uncertain;
