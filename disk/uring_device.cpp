@@ -142,8 +142,12 @@ Result<std::unique_ptr<UringDevice>> UringDevice::open(EventLoop& loop, const st
   if (stat(path.c_str(), &status) != 0) return fail(errno, "cannot open {}: {}", path, std::strerror(errno));
   int flags = (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_DIRECT;
   OpenedFile opened{FileDescriptor(), true};
+  FileDescriptor claim;
   if (S_ISBLK(status.st_mode)) {
-    TRY(opened.file, open_block_device(path, flags, options.exclusive));
+    if (options.exclusive) {
+      TRY(claim, open_block_device(path, O_RDONLY | O_CLOEXEC, true));
+    }
+    TRY(opened.file, open_block_device(path, flags, false));
   } else if (S_ISREG(status.st_mode)) {
     TRY(opened, open_file(path, flags, options));
   } else {
@@ -153,13 +157,14 @@ Result<std::unique_ptr<UringDevice>> UringDevice::open(EventLoop& loop, const st
   geometry.read_only |= options.read_only;
   TRY(std::unique_ptr<Ring> ring, Ring::open(loop, options.queue_depth));
   return std::unique_ptr<UringDevice>(
-      new UringDevice(loop, path, std::move(opened.file), opened.direct, geometry, std::move(ring)));
+      new UringDevice(loop, path, std::move(claim), std::move(opened.file), opened.direct, geometry, std::move(ring)));
 }
 
-UringDevice::UringDevice(EventLoop& loop, std::string name, FileDescriptor file, bool direct, DeviceGeometry geometry,
-                         std::unique_ptr<Ring> ring)
+UringDevice::UringDevice(EventLoop& loop, std::string name, FileDescriptor claim, FileDescriptor file, bool direct,
+                         DeviceGeometry geometry, std::unique_ptr<Ring> ring)
     : executor_(loop.executor()),
       name_(std::move(name)),
+      claim_(std::move(claim)),
       file_(std::move(file)),
       direct_(direct),
       geometry_(geometry),

@@ -36,6 +36,8 @@ class UringDevice final : public Device {
   /// False where the filesystem under an image file refused O_DIRECT.
   bool direct() const { return direct_; }
   const Ring& ring() const { return *ring_; }
+  /// Gives up the exclusive use of a block device, for a mount in the kernel that takes it over (type fuseblk).
+  void release_claim() { claim_ = FileDescriptor(); }
 
   using Device::read;
   using Device::write;
@@ -48,8 +50,8 @@ class UringDevice final : public Device {
   Task<void> close();
 
  private:
-  UringDevice(EventLoop& loop, std::string name, FileDescriptor file, bool direct, DeviceGeometry geometry,
-              std::unique_ptr<Ring> ring);
+  UringDevice(EventLoop& loop, std::string name, FileDescriptor claim, FileDescriptor file, bool direct,
+              DeviceGeometry geometry, std::unique_ptr<Ring> ring);
   template <class Span>
   Task<Result<>> transfer(RingRequest::Kind kind, std::uint64_t offset_bytes, std::span<const Span> spans,
                           std::uint64_t length_bytes);
@@ -57,6 +59,7 @@ class UringDevice final : public Device {
 
   Executor& executor_;
   std::string name_;
+  FileDescriptor claim_;  ///< open with O_EXCL, besides file_
   FileDescriptor file_;
   bool direct_;
   DeviceGeometry geometry_;

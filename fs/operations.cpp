@@ -169,8 +169,8 @@ Task<Result<>> Operations::list_plus(BlockNo directory, DirectoryCookie cookie, 
     for (std::size_t i = 0; i < names.size(); ++i) {
       // Only names are answered for "." and "..": their inodes are above this one in the order of locks.
       if (names[i].name == "." || names[i].name == "..") continue;
-      CO_TRY(inodes[i], fs_.inodes().get(names[i].entry.address, names[i].entry.formal_number));
-      wanted.push_back({&inodes[i]->glock().blocks(), names[i].entry.address});
+      inodes[i] = fs_.inodes().get(names[i].entry.address, names[i].entry.formal_number).value_or(nullptr);
+      if (inodes[i] != nullptr) wanted.push_back({&inodes[i]->glock().blocks(), names[i].entry.address});
     }
     fs_.volume().cache.read_ahead(wanted, ondisk::check_dinode);
     for (std::size_t i = 0; i < names.size(); ++i) {
@@ -179,8 +179,12 @@ Task<Result<>> Operations::list_plus(BlockNo directory, DirectoryCookie cookie, 
       entry.attributes.mode = static_cast<std::uint32_t>(DTTOIF(names[i].entry.type));
       InodeRef inode = inodes[i];
       if (inode != nullptr) {
-        CO_TRY(LockedInode child, co_await lock(inode, GlockMode::shared));
-        entry.attributes = attributes_of(child.dinode(), fs_.volume().geometry);
+        // A damaged inode must not hide the names beside it.
+        if (auto child = co_await lock(inode, GlockMode::shared)) {
+          entry.attributes = attributes_of(child->dinode(), fs_.volume().geometry);
+        } else {
+          inode = nullptr;
+        }
       }
       if (!sink(names[i].name, entry, names[i].next)) co_return Result<>{};
       if (inode != nullptr) ++inode->lookups;

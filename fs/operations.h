@@ -105,6 +105,9 @@ class Operations {
   // Attributes
   Task<Result<Attributes>> get_attributes(BlockNo inode);
   Task<Result<Attributes>> set_attributes(BlockNo inode, AttributeChange change, Caller caller);
+  /// A read of the inode's contents (also of a directory or symlink) was answered: sets its atime where the mount's
+  /// atime option says so. Only a hint: errors are passed over.
+  Task<void> accessed(BlockNo inode);
   /// FS_IOC_GETFLAGS / FS_IOC_SETFLAGS (FS_*_FL bits) and FS_IOC_FSGETXATTR's xflags through them.
   Task<Result<std::uint32_t>> get_flags(BlockNo inode);
   Task<Result<>> set_flags(BlockNo inode, std::uint32_t flags, Caller caller);
@@ -139,8 +142,9 @@ class Operations {
   // Directories
   /// See Directories::list.
   Task<Result<>> list(BlockNo directory, DirectoryCookie cookie, Directories::Sink sink);
-  /// The same with attributes; each accepted entry other than "." and ".." counts a kernel reference. Dinodes are read
-  /// ahead, many at a time.
+  /// The same with attributes; each accepted entry counts a kernel reference. Of "." and "..", and of damaged inodes,
+  /// only name, address and type are given: their generation is 0, and nothing is counted. Dinodes are read ahead, many
+  /// at a time.
   using EntrySink = std::function<bool(std::string_view name, const Entry& entry, DirectoryCookie next)>;
   Task<Result<>> list_plus(BlockNo directory, DirectoryCookie cookie, EntrySink sink);
 
@@ -164,6 +168,7 @@ class Operations {
   Task<Result<LockedInode>> lock_to_change_names(BlockNo directory, bool removes);
   Entry entered(const LockedInode& inode);
   WallTime now() const;
+  bool access_time_is_stale(const LockedInode& inode) const;
   /// Passes an error on that struck after a transaction had begun to change blocks: memory no longer matches any state
   /// that may be committed, so the mount withdraws.
   Error broken(Error error);

@@ -152,6 +152,30 @@ Task<Result<>> Operations::drop_privileges(const LockedInode& inode, bool kill_s
   co_return co_await change_attributes(inode, change);
 }
 
+bool Operations::access_time_is_stale(const LockedInode& inode) const {
+  const Dinode& dinode = inode.dinode();
+  if ((dinode.flags & kDinodeNoAtime) != 0) return false;
+  if (fs_.volume().options.atime == AtimePolicy::strictatime) return true;
+  constexpr std::int64_t kDaySeconds = 24 * 3600;
+  const Attributes times = attributes_of(dinode, fs_.volume().geometry);
+  return times.atime <= times.mtime || times.atime <= times.ctime || times.atime.seconds < now().seconds - kDaySeconds;
+}
+
+Task<void> Operations::accessed(BlockNo inode) {
+  if (fs_.volume().options.atime == AtimePolicy::noatime || !fs_.volume().writable()) co_return;
+  {
+    // Most reads find the time as it should be: they must not wait for each other.
+    auto locked = co_await lock(inode, GlockMode::shared);
+    if (!locked || !access_time_is_stale(*locked)) co_return;
+  }
+  auto locked = co_await lock_to_change(inode);
+  if (!locked || !access_time_is_stale(*locked)) co_return;
+  auto transaction = co_await fs_.volume().journal->begin({.blocks = 1, .revokes = 0});
+  if (!transaction) co_return;
+  Dinode& dinode = locked->modify(*transaction);
+  set_time(dinode.atime, dinode.atime_nanoseconds, now());
+}
+
 Task<Result<std::uint32_t>> Operations::get_flags(BlockNo inode) {
   CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
   if (!locked.is_regular() && !locked.is_directory()) co_return fail(ENOTTY);

@@ -269,8 +269,10 @@ std::string Front::statistics() const {
     requests += fmt::format("{}\"{}\":{}", requests.empty() ? "" : ",", name ? name : fmt::format("{}", opcode),
                             counters_.requests[opcode]);
   }
-  return fmt::format(R"({{"requests":{{{}}},"errors":{},"bytes_read":{},"bytes_written":{},"running":{}}})", requests,
-                     counters_.errors, counters_.bytes_read, counters_.bytes_written, requests_.running());
+  return fmt::format(
+      R"({{"requests":{{{}}},"errors":{},"bytes_read":{},"bytes_written":{},"running":{},"read_only":{}}})", requests,
+      counters_.errors, counters_.bytes_read, counters_.bytes_written, requests_.running(),
+      filesystem_.volume().options.read_only);
 }
 
 }  // namespace corral

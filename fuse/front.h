@@ -13,7 +13,8 @@
 /// means for each atime option.
 ///
 /// Life: start() after the mount(2) that names the same descriptor; ready() returns when the kernel may be used;
-/// ended() when it has let go. Then the owner unmounts the volume and calls finish(), which lets umount(2) return.
+/// ended() when it has let go. Then the owner unmounts the volume, which may go, and calls finish(), which lets
+/// umount(2) return.
 #pragma once
 
 #include <array>
@@ -41,6 +42,9 @@ struct FrontSettings {
   /// The kernel collects small writes. Saves requests, but then it owns sizes and times, costs a SETATTR for each
   /// changed file, and a full volume shows only when the data is written back.
   bool writeback_cache = false;
+  /// strictatime: the first read after each opening must come to us to be counted.
+  bool drop_pages_at_open = false;
+  bool directory_atime = true;  ///< false: nodiratime
   bool acl = true;
   /// Names are stable before their change is answered (mount options sync and dirsync).
   bool synchronous_names = false;
@@ -55,6 +59,8 @@ struct FrontCounters {
 
 class Front {
  public:
+  /// Extended attribute of the root that holds statistics().
+  static constexpr const char* kStatisticsName = "corral.statistics";
   /// Largest WRITE payload and READ answer.
   static constexpr std::uint32_t kMaxTransferBytes = 1 << 20;
 
@@ -74,7 +80,8 @@ class Front {
   void finish();
 
   const FrontCounters& counters() const { return counters_; }
-  /// Counters as a JSON object; also the extended attribute `corral.statistics` of the root.
+  /// Counters and settings as a JSON object; also the extended attribute `corral.statistics` of the root, answered
+  /// without any lock.
   std::string statistics() const;
 
  private:
@@ -142,6 +149,7 @@ class Front {
   void answer_bytes(Request& request, std::uint32_t limit, std::span<const std::byte> bytes);
   Task<void> answer_new_entry(Request request, Result<Entry> entry);
   Task<void> answer_changed(Request request, Result<> changed);
+  Task<void> answer_listing(Request request, const DirectoryListing& listing);
   Task<Result<>> stable_names(BlockNo directory);
   Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
   Task<void> answer_created(Request request, Result<Entry> entry, fuse_create_in how);

@@ -10,8 +10,6 @@
 namespace corral {
 
 namespace {
-constexpr std::string_view kStatisticsName = "corral.statistics";
-
 template <class T>
 std::vector<std::byte> bytes_of(const T& value) {
   auto bytes = std::as_bytes(std::span(&value, 1));

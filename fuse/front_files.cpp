@@ -27,7 +27,7 @@ Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags,
     }
   }
   fuse_open_out out{};
-  if (settings_.keep_caches) out.open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
+  if (settings_.keep_caches) out.open_flags = FOPEN_NOFLUSH | (settings_.drop_pages_at_open ? 0 : FOPEN_KEEP_CACHE);
   co_return out;
 }
 
@@ -51,7 +51,10 @@ Task<void> Front::read(Request request) {
   Result<std::size_t> length = co_await operations().read(inode_of(request), in.offset, {buffer.get(), size});
   if (!length) co_return refuse(request, length.error());
   counters_.bytes_read += *length;
+  BlockNo inode = inode_of(request);
   request.succeed_with_bytes(std::span<const std::byte>(buffer.get(), *length));
+  buffer.reset();
+  if ((in.flags & O_NOATIME) == 0) co_await operations().accessed(inode);
 }
 
 Task<void> Front::write(Request request) {

@@ -170,7 +170,15 @@ Task<void> Front::rename_to(Request request, std::uint64_t new_node, std::uint32
 Task<void> Front::read_link(Request request) {
   Result<std::string> target = co_await operations().read_link(inode_of(request));
   if (!target) co_return refuse(request, target.error());
+  BlockNo inode = inode_of(request);
   request.succeed_with_bytes(std::as_bytes(std::span(*target)));
+  co_await operations().accessed(inode);
+}
+
+Task<void> Front::answer_listing(Request request, const DirectoryListing& listing) {
+  BlockNo directory = inode_of(request);
+  request.succeed_with_bytes(listing.bytes());
+  if (settings_.directory_atime) co_await operations().accessed(directory);
 }
 
 Task<void> Front::list(Request request) {
@@ -181,7 +189,7 @@ Task<void> Front::list(Request request) {
   };
   Result<> listed = co_await operations().list(inode_of(request), in.offset, add);
   if (!listed) co_return refuse(request, listed.error());
-  request.succeed_with_bytes(listing.bytes());
+  co_await answer_listing(std::move(request), listing);
 }
 
 Task<void> Front::list_plus(Request request) {
@@ -189,13 +197,13 @@ Task<void> Front::list_plus(Request request) {
   DirectoryListing listing(std::min(in.size, kMaxTransferBytes));
   auto add = [this, &listing](std::string_view name, const Entry& entry, DirectoryCookie next) {
     fuse_entry_out head = encode(entry);
-    bool is_dots = name == "." || name == "..";
+    bool known = entry.attributes.generation != 0;
     auto type = static_cast<std::uint8_t>(IFTODT(entry.attributes.mode));
-    return listing.add_plus(name, entry.attributes.inode, type, is_dots ? nullptr : &head, next);
+    return listing.add_plus(name, entry.attributes.inode, type, known ? &head : nullptr, next);
   };
   Result<> listed = co_await operations().list_plus(inode_of(request), in.offset, add);
   if (!listed) co_return refuse(request, listed.error());
-  request.succeed_with_bytes(listing.bytes());
+  co_await answer_listing(std::move(request), listing);
 }
 
 }  // namespace corral

@@ -224,7 +224,10 @@ class Workload:
                 self.many()
             else:
                 self.random.choice(operations)()
-        os.sync()
+        fd = os.open(self.root, os.O_RDONLY)
+        if libc.syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs")
+        os.close(fd)
 
 
 def data_map(fd, size):

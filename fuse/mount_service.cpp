@@ -1,0 +1,145 @@
+#include "fuse/mount_service.h"
+
+#include <csignal>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+
+namespace corral {
+
+namespace {
+/// Umount and mount block on requests that the loop serves; one of each at a time is enough.
+constexpr std::size_t kHelperThreads = 2;
+/// A sequential reader keeps this much under way, in requests of Front::kMaxTransferBytes.
+constexpr std::uint64_t kReadAheadBytes = 4 << 20;
+
+std::uint64_t random_seed() {
+  std::uint64_t seed = 0;
+  if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) return 1;
+  return seed;
+}
+}  // namespace
+
+MountService::MountService(MountArguments arguments, LogSink& log)
+    : arguments_(std::move(arguments)),
+      sink_(log),
+      log_(log),
+      loop_(arguments_.spin),
+      helpers_(loop_, kHelperThreads),
+      leave_(loop_.executor()) {}
+
+MountService::~MountService() = default;
+
+Result<> MountService::run(std::function<void()> ready) {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);
+  return loop_.run_until_done(serve(std::move(ready)));
+}
+
+Task<Result<>> MountService::serve(std::function<void()> ready) {
+  CO_TRY_VOID(co_await mount_volume());
+  Result<> mounted = co_await mount_in_kernel();
+  if (mounted) {
+    ready();
+    co_await front_->ended();
+  }
+  // A signal's unmounting waits in the kernel for what follows.
+  Result<> unmounted = co_await unmount_volume();
+  if (front_) front_->finish();
+  co_await leave_.join();
+  signals_.reset();
+  front_.reset();
+  if (!mounted) co_return mounted;
+  co_return unmounted;
+}
+
+Task<Result<>> MountService::mount_volume() {
+  UringDeviceOptions options;
+  options.read_only = arguments_.filesystem.read_only;
+  CO_TRY(device_, UringDevice::open(loop_, arguments_.device, options));
+  Filesystem::Environment environment{
+      .executor = loop_.executor(), .device = *device_, .log = sink_, .random_seed = random_seed()};
+  Result<std::unique_ptr<Filesystem>> filesystem = co_await Filesystem::mount(environment, arguments_.filesystem);
+  if (!filesystem) {
+    co_await device_->close();
+    device_.reset();
+    co_return std::unexpected(std::move(filesystem).error());
+  }
+  filesystem_ = *std::move(filesystem);
+  co_return Result<>{};
+}
+
+Task<Result<>> MountService::mount_in_kernel() {
+  FileDescriptor channel(open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (!channel) co_return fail(errno, "/dev/fuse: {}; is the kernel module fuse loaded?", strerror(errno));
+  const int descriptor = channel.get();
+  FrontSettings settings;
+  settings.writeback_cache = arguments_.writeback_cache;
+  settings.drop_pages_at_open = arguments_.filesystem.atime == AtimePolicy::strictatime;
+  settings.directory_atime = (arguments_.kernel_flags & MS_NODIRATIME) == 0;
+  settings.acl = arguments_.filesystem.acl;
+  settings.synchronous_names = (arguments_.kernel_flags & (MS_SYNCHRONOUS | MS_DIRSYNC)) != 0;
+  front_ = std::make_unique<Front>(loop_, std::move(channel), *filesystem_, settings, log_);
+
+  device_->release_claim();
+  KernelMount::Request request{.source = arguments_.device,
+                               .directory = arguments_.directory,
+                               .flags = arguments_.kernel_flags,
+                               .security_options = arguments_.security_options,
+                               .block_size = filesystem_->volume().geometry.block_size()};
+  Result<> mounted;
+  co_await helpers_.run([&] { mounted = kernel_mount_.mount(descriptor, request, log_); });
+  if (!mounted) {
+    front_->disconnect();
+    co_return mounted;
+  }
+  Result<> started = front_->start();
+  if (started) started = co_await front_->ready();
+  if (started) started = watch_signals();
+  if (!started) {
+    front_->disconnect();
+    co_await front_->ended();
+    front_->finish();
+    co_await helpers_.run([this] { [[maybe_unused]] auto undone = kernel_mount_.unmount(); });
+    co_return started;
+  }
+  co_await helpers_.run([this] { kernel_mount_.set_read_ahead(kReadAheadBytes); });
+  co_return Result<>{};
+}
+
+Result<> MountService::watch_signals() {
+  TRY(signals_, loop_.watch_signals({SIGTERM, SIGINT, SIGUSR1}, [this](int signal) {
+    if (signal == SIGUSR1) return log_.info("statistics of {}: {}", arguments_.directory, front_->statistics());
+    if (std::exchange(leaving_, true)) return;
+    log_.info("{}: unmounting {}", signal == SIGTERM ? "SIGTERM" : "SIGINT", arguments_.directory);
+    leave_.spawn(leave());
+  }));
+  return {};
+}
+
+Task<void> MountService::leave() {
+  std::optional<Result<KernelMount::Unmounted>> unmounted;
+  co_await helpers_.run([&] { unmounted = kernel_mount_.unmount(); });
+  leaving_ = false;
+  if (!*unmounted) {
+    log_.error("{}; still mounted", unmounted->error().describe());
+    co_return;
+  }
+  if (**unmounted == KernelMount::Unmounted::detached)
+    log_.warning("{}: files are still open; their users get errors from now on", arguments_.directory);
+  // After a complete unmounting the kernel has said so itself.
+  if (**unmounted != KernelMount::Unmounted::completely) front_->disconnect();
+}
+
+Task<Result<>> MountService::unmount_volume() {
+  Result<> unmounted = co_await filesystem_->unmount();
+  filesystem_.reset();
+  co_await device_->close();
+  device_.reset();
+  if (!unmounted) log_.error("unmounting {}: {}", arguments_.device, unmounted.error().describe());
+  co_return unmounted;
+}
+
+}  // namespace corral

@@ -1,0 +1,56 @@
+/// A mount from its beginning to its end, in this process: opens the device, mounts the volume, serves the kernel, and
+/// unmounts the volume when the kernel lets go or a signal asks for it.
+///
+/// Signals, once the mount is usable: SIGTERM and SIGINT unmount (files that are still open get errors from then on),
+/// SIGUSR1 writes the counters to the log, SIGHUP is ignored. Before, they end the process; the volume is replayed at
+/// the next mount.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "disk/event_loop.h"
+#include "disk/helper_threads.h"
+#include "disk/uring_device.h"
+#include "fuse/front.h"
+#include "fuse/kernel_mount.h"
+#include "fuse/mount_arguments.h"
+
+namespace corral {
+
+class MountService {
+ public:
+  /// Makes its event loop: after any fork.
+  MountService(MountArguments arguments, LogSink& log);
+  ~MountService();
+
+  /// Returns when the mount is over. `ready` is called once, when it is usable. Errors: why it could not be mounted, or
+  /// what could not be written at the end.
+  Result<> run(std::function<void()> ready);
+
+ private:
+  Task<Result<>> serve(std::function<void()> ready);
+  Task<Result<>> mount_volume();
+  Task<Result<>> mount_in_kernel();
+  Task<Result<>> unmount_volume();
+  Result<> watch_signals();
+  Task<void> leave();
+
+  MountArguments arguments_;
+  LogSink& sink_;
+  Logger log_;
+  EventLoop loop_;
+  HelperThreads helpers_;
+  std::unique_ptr<UringDevice> device_;
+  std::unique_ptr<Filesystem> filesystem_;
+  std::unique_ptr<Front> front_;
+  KernelMount kernel_mount_;
+  std::unique_ptr<EventLoop::Watch> signals_;
+  bool leaving_ = false;
+  Scope leave_;
+};
+
+}  // namespace corral
