@@ -136,6 +136,7 @@ void Filesystem::open_journal() {
   options.commit_interval = options_.commit_interval;
   options.header_extras = [this] { return allocator_->header_extras(); };
   options.on_failure = [this](const Error& error) { volume_.withdraw(error); };
+  options.on_commit = [this] { allocator_->note_commit(); };
   journal_ = std::make_unique<Journal>(environment_.executor, cache_, own_journal_->journal.map, std::move(options),
                                        volume_.log);
   journal_->start();

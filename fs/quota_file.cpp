@@ -79,13 +79,17 @@ Task<Result<std::vector<BlockRef>>> QuotaFile::record_blocks(const LockedInode& 
 }
 
 Task<Result<>> QuotaFile::update(std::vector<QuotaId> ids, std::uint32_t log_blocks, const Change& change) {
+  Result<> result;
   // Neighbouring records share blocks.
   std::ranges::sort(ids, {}, &QuotaId::record);
   for (std::size_t at = 0; at < ids.size(); at += kRecordsPerTransaction) {
     const auto some = std::span(ids).subspan(at, std::min(kRecordsPerTransaction, ids.size() - at));
-    CO_TRY_VOID(co_await update_some(some, log_blocks, change));
+    auto updated = co_await update_some(some, log_blocks, change);
+    if (updated) continue;
+    if (updated.error().code() != ENOSPC) co_return updated;
+    result = std::move(updated);
   }
-  co_return Result<>{};
+  co_return result;
 }
 
 Task<Result<>> QuotaFile::update_some(std::span<const QuotaId> ids, std::uint32_t log_blocks, const Change& change) {

@@ -26,7 +26,8 @@ class QuotaFile {
   /// The record as it stands in the file; zeros where there is none.
   Task<Result<ondisk::Quota>> read(QuotaId id);
   /// Changes records, growing the file where needed, several records in one transaction. `change` gets each record
-  /// inside its transaction and may log up to `log_blocks` blocks for it; it must not fail.
+  /// inside its transaction and may log up to `log_blocks` blocks for it; it must not fail. ENOSPC if the file could
+  /// not grow for all of them; those for which it need not, or could, are changed nevertheless.
   using Change = std::function<void(Transaction&, QuotaId, ondisk::Quota&)>;
   Task<Result<>> update(std::vector<QuotaId> ids, std::uint32_t log_blocks, const Change& change);
 

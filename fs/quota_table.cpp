@@ -202,9 +202,12 @@ Task<Result<>> QuotaTable::sync() {
   std::vector<QuotaId> changed;
   for (const auto& [id, entry] : entries_)
     if (entry.slot) changed.push_back(id);
-  co_return co_await file_->update(
+  auto updated = co_await file_->update(
       std::move(changed), 1,
       [this](Transaction& transaction, QuotaId id, ondisk::Quota& record) { fold(transaction, id, record); });
+  if (updated || updated.error().code() != ENOSPC) co_return updated;
+  volume_.log.warning("no space for the quota file to grow; quota changes stay in this node's own file");
+  co_return Result<>{};
 }
 
 void QuotaTable::add_to(LogHeaderExtras& extras) const {

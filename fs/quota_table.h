@@ -91,6 +91,7 @@ class QuotaTable {
 
   Task<Result<QuotaFigures>> figures(QuotaId id);
   Task<Result<>> set_limits(QuotaId id, std::uint64_t limit, std::uint64_t warn);
+  /// Changes for which the quota file cannot grow stay where they are, with a warning.
   Task<Result<>> sync();
   void add_to(LogHeaderExtras& extras) const;
 

@@ -68,6 +68,12 @@ std::uint32_t ResourceGroup::segment_bytes(std::uint32_t segment, const ondisk::
 }
 
 Task<Result<>> ResourceGroup::load(BlockCache& cache, BlockOwner& owner, std::uint32_t least_free) {
+  auto result = co_await read(cache, owner, least_free);
+  if (!result && result.error().kind() == ErrorKind::corrupt) damaged_ = true;
+  co_return result;
+}
+
+Task<Result<>> ResourceGroup::read(BlockCache& cache, BlockOwner& owner, std::uint32_t least_free) {
   const ondisk::Geometry& geometry = cache.geometry();
   CO_TRY(BlockRef first, co_await cache.read(owner, address_, check_header_type));
   ondisk::ResourceGroupIndexEntry entry;
@@ -76,10 +82,7 @@ Task<Result<>> ResourceGroup::load(BlockCache& cache, BlockOwner& owner, std::ui
   entry.data0 = first_block_.value;
   entry.data = blocks_;
   entry.bitmap_bytes = blocks_ / ondisk::kBlocksPerBitmapByte;
-  if (auto checked = ondisk::check_rgrp(first->bytes(), entry); !checked) {
-    damaged_ = true;
-    co_return std::unexpected(std::move(checked).error());
-  }
+  CO_TRY_VOID(ondisk::check_rgrp(first->bytes(), entry));
   const auto& disk = first->as<ondisk::ResourceGroup>();
   last_free_ = disk.free;
   last_dinodes_ = disk.dinodes;
@@ -98,15 +101,12 @@ Task<Result<>> ResourceGroup::load(BlockCache& cache, BlockOwner& owner, std::ui
     CO_TRY(BlockRef bitmap, co_await cache.read(owner, block, check_bitmap_type));
     loaded->blocks.push_back(std::move(bitmap));
   }
-  if (auto counted = count_blocks(*loaded, geometry); !counted) {
-    damaged_ = true;
-    co_return std::unexpected(std::move(counted).error());
-  }
+  CO_TRY_VOID(count_blocks(*loaded, geometry));
   loaded_ = std::move(loaded);
   co_return Result<>{};
 }
 
-Result<> ResourceGroup::count_blocks(Loaded& loaded, const ondisk::Geometry& geometry) {
+Result<> ResourceGroup::count_blocks(Loaded& loaded, const ondisk::Geometry& geometry) const {
   StateCounts sum;
   loaded.segments.resize(length_);
   std::uint32_t next = 0;

@@ -151,8 +151,9 @@ class ResourceGroup {
     Windows windows;
   };
 
+  Task<Result<>> read(BlockCache& cache, BlockOwner& owner, std::uint32_t least_free);
   std::uint32_t segment_bytes(std::uint32_t segment, const ondisk::Geometry& geometry) const;
-  Result<> count_blocks(Loaded& loaded, const ondisk::Geometry& geometry);
+  Result<> count_blocks(Loaded& loaded, const ondisk::Geometry& geometry) const;
   BitmapView view(std::uint32_t segment) const;
   std::span<std::byte> modify_bitmap(Transaction& transaction, std::uint32_t segment);
   template <class Change>

@@ -158,6 +158,7 @@ Task<Result<>> Journal::commit_running_set(std::uint32_t header_flags) {
     ++counters_.flushes;
     counters_.logged_blocks += commit.states.size();
     counters_.revokes += commit.revokes.size();
+    if (options_.on_commit) options_.on_commit();
   }
   check_failure(result);
   may_begin_.notify_all();

@@ -113,6 +113,8 @@ class Journal {
     std::function<LogHeaderExtras()> header_extras;
     /// Told when the journal fails.
     std::function<void(const Error&)> on_failure;
+    /// Told after every commit, when committed_set() has moved; must not wait.
+    std::function<void()> on_commit;
   };
 
   /// The journal must be clean (replayed). Everything given must outlive it.

@@ -36,8 +36,8 @@ struct AllocatorLayout {
   static constexpr std::uint32_t kSystemDinodes = 5;
 };
 
-/// Lays the volume out. The first group is the system's own, full of it but for 3 blocks at the most; `group_blocks` are the
-/// others' sizes, multiples of 4.
+/// Lays the volume out. The first group is the system's own, full of it but for 3 blocks at the most; `group_blocks`
+/// are the others' sizes, multiples of 4.
 class AllocatorImage {
  public:
   AllocatorImage(std::uint32_t block_size, std::vector<std::uint32_t> group_blocks, std::uint32_t journal_blocks = 512,
@@ -181,15 +181,17 @@ class AllocatorImage {
 /// The volume mounted as far as the allocator goes.
 struct AllocatorMount {
   AllocatorMount(SimulatedVolume& where, const AllocatorImage& image, MountOptions mount_options = {})
+      : AllocatorMount(where, image, std::move(mount_options), where.device) {}
+  AllocatorMount(SimulatedVolume& where, const AllocatorImage& image, MountOptions mount_options, Device& device)
       : under(where),
         layout(image.layout),
         options(std::move(mount_options)),
         geometry(image.geometry),
-        cache(where.executor, where.device, geometry, options.cache_bytes),
+        cache(where.executor, device, geometry, options.cache_bytes),
         glocks(where.executor),
         volume{.executor = where.executor,
                .clock = where.clock,
-               .device = where.device,
+               .device = device,
                .log = Logger(where.log),
                .options = options,
                .geometry = geometry,
@@ -204,6 +206,7 @@ struct AllocatorMount {
     Journal::Options journal_options;
     journal_options.commit_interval = std::chrono::hours(24 * 365);
     journal_options.header_extras = [this] { return allocator->header_extras(); };
+    journal_options.on_commit = [this] { allocator->note_commit(); };
     journal = std::make_unique<Journal>(where.executor, cache, map, std::move(journal_options), Logger(where.log));
     journal->start();
     volume.journal = journal.get();

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "test/support/allocator_volume.h"
+#include "test/support/allocator_work.h"
 #include "test/support/catch.h"
 
 using namespace corral;
@@ -10,91 +11,6 @@ using namespace corral::test;
 using ondisk::BlockState;
 
 namespace {
-
-/// What the bitmaps and headers of the image say.
-struct Census {
-  std::map<BlockNo, BlockState> states;
-  StateCounts counts;
-};
-
-Census take_census(const DiskImage& image, const AllocatorLayout& layout, const ondisk::Geometry& geometry) {
-  Census census;
-  for (const auto& group : layout.groups) {
-    StateCounts here;
-    std::uint32_t index = 0;
-    std::vector<std::byte> header(geometry.block_size());
-    for (std::uint32_t i = 0; i < group.length; ++i) {
-      std::vector<std::byte> bytes(geometry.block_size());
-      image.read(geometry.offset_bytes(group.address + i), bytes);
-      if (i == 0) header = bytes;
-      const std::size_t offset = i == 0 ? sizeof(ondisk::ResourceGroup) : sizeof(ondisk::MetaHeader);
-      const std::size_t length = std::min<std::size_t>(bytes.size() - offset, (group.blocks - index) / 4);
-      const BitmapView view(std::span<const std::byte>(bytes).subspan(offset, length));
-      for (std::uint32_t block = 0; block < view.blocks(); ++block, ++index)
-        census.states[group.first + index] = view.at(block);
-      const StateCounts counts = view.counts();
-      here.free += counts.free;
-      here.used += counts.used;
-      here.unlinked += counts.unlinked;
-      here.dinodes += counts.dinodes;
-    }
-    const auto& disk = ondisk::view<ondisk::ResourceGroup>(std::span<const std::byte>(header));
-    CHECK(disk.free == here.free);
-    CHECK(disk.dinodes == here.dinodes + here.unlinked);
-    CHECK(disk.crc == ondisk::rgrp_crc(disk));
-    census.counts.free += here.free;
-    census.counts.used += here.used;
-    census.counts.unlinked += here.unlinked;
-    census.counts.dinodes += here.dinodes;
-  }
-  return census;
-}
-
-/// One transaction that takes `count` blocks.
-Task<Result<std::vector<BlockNo>>> take(AllocatorMount& mount, AllotmentRequest request) {
-  std::vector<BlockNo> taken;
-  CO_TRY(Allotment allotment, co_await mount.allocator->allot(request));
-  CO_TRY(Transaction transaction, co_await mount.journal->begin({.blocks = allotment.log_blocks()}));
-  while (taken.size() < request.blocks) {
-    const auto left = static_cast<std::uint32_t>(request.blocks - taken.size());
-    CO_TRY(const Extent extent, allotment.take_blocks(transaction, left));
-    CHECK(extent.length >= 1);
-    CHECK(extent.length <= left);
-    for (std::uint32_t i = 0; i < extent.length; ++i)
-      taken.push_back(extent.start + i);
-  }
-  co_return taken;
-}
-
-Task<Result<>> give_back(AllocatorMount& mount, std::vector<BlockNo> blocks, Ownership owner = {}) {
-  CO_TRY(Release release, co_await mount.allocator->prepare_release(blocks));
-  CO_TRY(Transaction transaction, co_await mount.journal->begin({.blocks = release.log_blocks()}));
-  for (BlockNo block : blocks) {
-    CHECK(release.covers(block));
-    CO_TRY_VOID(release.free_blocks(transaction, {block, 1}, owner));
-  }
-  co_return Result<>{};
-}
-
-Task<Result<Allotment::NewDinode>> take_dinode(AllocatorMount& mount, AllotmentRequest request,
-                                               BlockState state = BlockState::dinode) {
-  request.blocks = request.dinodes = 1;
-  CO_TRY(Allotment allotment, co_await mount.allocator->allot(request));
-  CO_TRY(Transaction transaction, co_await mount.journal->begin({.blocks = allotment.log_blocks()}));
-  co_return allotment.take_dinode(transaction, state);
-}
-
-Task<Result<>> unlink(AllocatorMount& mount, BlockNo block) {
-  CO_TRY(Release release, co_await mount.allocator->prepare_release(std::vector<BlockNo>{block}));
-  CO_TRY(Transaction transaction, co_await mount.journal->begin({.blocks = release.log_blocks()}));
-  co_return release.set_unlinked(transaction, block);
-}
-
-Task<Result<>> free_dinode(AllocatorMount& mount, BlockNo block) {
-  CO_TRY(Release release, co_await mount.allocator->prepare_release(std::vector<BlockNo>{block}));
-  CO_TRY(Transaction transaction, co_await mount.journal->begin({.blocks = release.log_blocks()}));
-  co_return release.free_dinode(transaction, block, Ownership{});
-}
 
 /// Random work against a plain model; ends with the volume unmounted.
 struct ModelRun {
@@ -262,7 +178,7 @@ TEST_CASE("allocator: the very last block is allocated and can be given back", "
     CHECK((!dinode && dinode.error().code() == ENOSPC));
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
   CHECK(take_census(under.disk.contents(), image.layout, image.geometry).counts.free == 0);
 }
 
@@ -284,7 +200,7 @@ TEST_CASE("allocator: before ENOSPC it waits for inodes that are being freed", "
     CHECK(blocks.empty());
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount, held)));
+  require(under.run(scenario(mount, held)));
 }
 
 TEST_CASE("allocator: freed blocks are not used again before their freeing has committed", "[fs][allocator]") {
@@ -305,7 +221,7 @@ TEST_CASE("allocator: freed blocks are not used again before their freeing has c
     CHECK(third == first);
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: files written in turn do not interleave", "[fs][allocator]") {
@@ -334,7 +250,7 @@ TEST_CASE("allocator: files written in turn do not interleave", "[fs][allocator]
       window.reset();
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: windows are given up where there is no other room", "[fs][allocator]") {
@@ -354,7 +270,7 @@ TEST_CASE("allocator: windows are given up where there is no other room", "[fs][
     // A window that goes away leaves nothing behind.
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: what is allotted to one is not given to another", "[fs][allocator]") {
@@ -384,7 +300,7 @@ TEST_CASE("allocator: what is allotted to one is not given to another", "[fs][al
     fourth = Allotment();
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: more than allotted is refused", "[fs][allocator]") {
@@ -403,7 +319,7 @@ TEST_CASE("allocator: more than allotted is refused", "[fs][allocator]") {
     }
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: dinodes get generations that are never the same twice and never 0", "[fs][allocator]") {
@@ -424,7 +340,7 @@ TEST_CASE("allocator: dinodes get generations that are never the same twice and 
     }
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: unlinked dinodes are found, by a sweep and when their group is first used", "[fs][allocator]") {
@@ -453,7 +369,7 @@ TEST_CASE("allocator: unlinked dinodes are found, by a sweep and when their grou
   };
   {
     AllocatorMount mount(under, image);
-    REQUIRE(under.run(fill(mount, unlinked)));
+    require(under.run(fill(mount, unlinked)));
   }
   auto sweep = [](AllocatorMount& m, std::vector<BlockNo>& expected) -> Task<Result<>> {
     CO_TRY_VOID(co_await m.open());
@@ -477,7 +393,7 @@ TEST_CASE("allocator: unlinked dinodes are found, by a sweep and when their grou
     co_return co_await m.unmount();
   };
   AllocatorMount mount(under, image);
-  REQUIRE(under.run(sweep(mount, unlinked)));
+  require(under.run(sweep(mount, unlinked)));
 }
 
 TEST_CASE("allocator: room and release at once, whatever groups they are in", "[fs][allocator]") {
@@ -503,7 +419,7 @@ TEST_CASE("allocator: room and release at once, whatever groups they are in", "[
     }
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: the first allocation on a large volume reads one group", "[fs][allocator]") {
@@ -517,7 +433,7 @@ TEST_CASE("allocator: the first allocation on a large volume reads one group", "
     CHECK(m.under.device.counters().reads - reads <= m.layout.groups[1000].length);
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: full groups are remembered", "[fs][allocator]") {
@@ -535,7 +451,7 @@ TEST_CASE("allocator: full groups are remembered", "[fs][allocator]") {
     CHECK(m.under.device.counters().reads - reads <= 2);
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
 }
 
 TEST_CASE("allocator: NOALLOC groups are left alone, but take blocks back", "[fs][allocator]") {
@@ -560,7 +476,7 @@ TEST_CASE("allocator: NOALLOC groups are left alone, but take blocks back", "[fs
     CO_TRY_VOID(co_await give_back(m, {m.layout.groups[1].first + 7}));
     co_return co_await m.unmount();
   };
-  REQUIRE(under.run(scenario(mount)));
+  require(under.run(scenario(mount)));
   const Census census = take_census(under.disk.contents(), image.layout, image.geometry);
   CHECK(census.states.at(image.layout.groups[1].first + 7) == BlockState::free);
 }
