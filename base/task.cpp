@@ -191,7 +191,8 @@ struct Scope::Runner {
     if (next != nullptr) next->previous = previous;
     --scope.running_;
     if (scope.running_ == 0) {
-      while (Waiter* joiner = scope.joiners_.first()) scope.executor_.make_ready(*joiner);
+      while (Waiter* joiner = scope.joiners_.first())
+        scope.executor_.make_ready(*joiner);
     }
     delete this;
   }
