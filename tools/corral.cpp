@@ -1,0 +1,22 @@
+// corral: the administrator's commands.
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "tools/corral/replay_command.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("Looks after Corral volumes.", "corral");
+  app.set_version_flag("--version,-V", "corral " CORRAL_VERSION);
+  app.require_subcommand(1);
+  int status = 0;
+  corral::ReplayCommand replay(app, status);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // --help and --version end here too, with 0.
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return status;
+}
