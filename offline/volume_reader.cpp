@@ -123,7 +123,7 @@ Task<Result<std::vector<std::byte>>> VolumeReader::read_contents(const OfflineIn
     co_return fail(EFBIG, "inode {}: {} bytes long, expected at most {}", inode.number().value, size, limit_bytes);
   std::vector<std::byte> contents(size);
   if (inode.dinode().height == 0) {
-    std::memcpy(contents.data(), inode.block().data() + sizeof(Dinode), size);
+    std::ranges::copy(inode.block().subspan(sizeof(Dinode), size), contents.begin());
     co_return contents;
   }
   // Blocks of a directory's table carry a header each.
