@@ -190,6 +190,7 @@ class Operations {
   Task<Result<>> carry_out(Rename& rename);
 
   Task<Result<>> change_attributes(const LockedInode& inode, const AttributeChange& change);
+  Result<AttributeName> parse_name(std::string_view full) const;
   Task<Result<>> set_acl(const LockedInode& inode, AttributeName name, std::span<const std::byte> value,
                          bool kill_setgid);
   Task<Result<>> drop_privileges(const LockedInode& inode, bool kill_set_ids);

@@ -216,8 +216,16 @@ Task<Result<>> Operations::set_flags(BlockNo inode, std::uint32_t flags, Caller 
   co_return Result<>{};
 }
 
+/// Of system attributes there are the ACLs alone, and with noacl not even these.
+Result<AttributeName> Operations::parse_name(std::string_view full) const {
+  TRY(AttributeName name, AttributeName::parse(full));
+  const bool is_acl = name.name == kAccessAcl.name || name.name == kDefaultAcl.name;
+  if (name.type == EaType::system && !(is_acl && fs_.volume().options.acl)) return fail(EOPNOTSUPP);
+  return name;
+}
+
 Task<Result<std::vector<std::byte>>> Operations::get_xattr(BlockNo inode, std::string name) {
-  CO_TRY(AttributeName parsed, AttributeName::parse(name));
+  CO_TRY(AttributeName parsed, parse_name(name));
   CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
   co_return co_await fs_.attributes().get(locked, parsed);
 }
@@ -229,7 +237,7 @@ Task<Result<std::vector<std::string>>> Operations::list_xattr(BlockNo inode) {
 
 Task<Result<>> Operations::set_xattr(BlockNo inode, std::string name, std::vector<std::byte> value, SetMode mode,
                                      bool kill_setgid) {
-  CO_TRY(AttributeName parsed, AttributeName::parse(name));
+  CO_TRY(AttributeName parsed, parse_name(name));
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   if ((locked.dinode().flags & (kDinodeImmutable | kDinodeAppendOnly)) != 0) co_return fail(EPERM);
   if (parsed.type == EaType::system) co_return co_await set_acl(locked, parsed, value, kill_setgid);
@@ -239,10 +247,10 @@ Task<Result<>> Operations::set_xattr(BlockNo inode, std::string name, std::vecto
 Task<Result<>> Operations::set_acl(const LockedInode& inode, AttributeName name, std::span<const std::byte> value,
                                    bool kill_setgid) {
   const bool is_access = name.name == kAccessAcl.name;
-  if (!is_access && name.name != kDefaultAcl.name) co_return fail(EOPNOTSUPP);
-  if (!fs_.volume().options.acl || inode.is_symlink()) co_return fail(EOPNOTSUPP);
+  if (inode.is_symlink()) co_return fail(EOPNOTSUPP);
   if (!is_access && !inode.is_directory()) co_return fail(EACCES);
   CO_TRY(Acl acl, Acl::parse(value));
+  if (acl.entries().size() > Acl::max_entries(fs_.volume().geometry.block_size())) co_return fail(E2BIG);
   if (is_access) {
     const Acl::Equivalent equivalent = acl.equivalent_mode();
     std::uint32_t mode = (inode.mode_bits() & kPermissionBits & ~0777u) | equivalent.permissions;
@@ -260,7 +268,7 @@ Task<Result<>> Operations::set_acl(const LockedInode& inode, AttributeName name,
 }
 
 Task<Result<>> Operations::remove_xattr(BlockNo inode, std::string name) {
-  CO_TRY(AttributeName parsed, AttributeName::parse(name));
+  CO_TRY(AttributeName parsed, parse_name(name));
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   if ((locked.dinode().flags & (kDinodeImmutable | kDinodeAppendOnly)) != 0) co_return fail(EPERM);
   co_return co_await fs_.attributes().remove(locked, parsed);

@@ -59,7 +59,10 @@ Task<void> Front::get_xattr(Request request) {
   auto in = request.fixed<fuse_getxattr_in>();
   std::string name(request.name(sizeof(in)));
   if (name == kStatisticsName && request.header().nodeid == FUSE_ROOT_ID) {
+    // Looking at the counters does not count.
+    --counters_.requests[FUSE_GETXATTR];
     std::string text = statistics();
+    if (in.size != 0 && in.size < text.size()) co_return request.fail(ERANGE);
     co_return answer_bytes(request, in.size, std::as_bytes(std::span(text)));
   }
   Result<std::vector<std::byte>> value = co_await operations().get_xattr(inode_of(request), std::move(name));

@@ -2,12 +2,12 @@
 """mount.corral itself: options and errors, the daemon, every way in which a mount ends, what the kernel answers alone."""
 
 import errno
+import mmap
 import os
 import random
 import signal
 import stat
 import subprocess
-import time
 import unittest
 
 import support
@@ -34,7 +34,6 @@ class Errors(unittest.TestCase):
         self.refuses(1, 'unknown mount option "frobnicate"', "-o", "rw,frobnicate")
         self.refuses(1, "must be one of ordered, writeback", "-o", "data=journal")
         self.refuses(1, "must be a number from 1 to 3600", "-o", "commit=soon")
-        self.refuses(1, "directory is required", device="") if False else None
         done = run(os.path.join(support.TOOLS, "mount.corral"), check=False)
         self.assertEqual(done.returncode, 1)
 
@@ -216,7 +215,7 @@ class Options(MountedTest):
     def test_without_acl(self):
         path = self.write("file")
         self.remount("-o", "noacl")
-        self.refuses(errno.EOPNOTSUPP, os.setxattr, path, "system.posix_acl_access", b"")
+        self.refuses(errno.EOPNOTSUPP, os.getxattr, path, "system.posix_acl_access")
         self.assertNotEqual(run("setfacl", "-m", "u:4000:r", path, check=False).returncode, 0)
 
     def test_every_change_at_once_on_the_disk(self):
@@ -276,7 +275,6 @@ class AnsweredByTheKernel(MountedTest):
         function()
         after = self.volume.statistics()["requests"]
         made = {kind: after[kind] - before.get(kind, 0) for kind in after}
-        made["GETXATTR"] -= 1  # the second look at the counters
         return {kind: count for kind, count in made.items() if count != 0}
 
     def setUp(self):
@@ -318,12 +316,13 @@ class AnsweredByTheKernel(MountedTest):
 
         def open_and_read():
             for i in range(50):
-                self.read(f"d/file-{i}")
+                fd = os.open(self.path("d", f"file-{i}"), os.O_RDONLY)
+                self.assertEqual(os.read(fd, 8000), b"contents" * 1000)
+                os.close(fd)
 
         open_and_read()
-        time.sleep(0.1)
         made = self.requests_for(open_and_read)
-        made.pop("RELEASE", None)  # nobody waits for it
+        made.pop("RELEASE", None)  # nobody waits for it: some may come later
         self.assertEqual(made, {"OPEN": 50})
 
     def test_writing_asks_once_a_write(self):
@@ -339,8 +338,13 @@ class AnsweredByTheKernel(MountedTest):
     def test_mapped_reads(self):
         self.remount("-o", "noatime")
         run("cat", self.path("d/file-1"))
-        program = "import mmap,sys; m=mmap.mmap(open(sys.argv[1],'rb').fileno(),0,prot=mmap.PROT_READ); bytes(m)"
-        self.assertNotIn("READ", self.requests_for(lambda: run("python3", "-c", program, self.path("d/file-1"))))
+
+        def map_it():
+            with open(self.path("d/file-1"), "rb") as file:
+                with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+                    self.assertEqual(mapped[:], b"contents" * 1000)
+
+        self.assertNotIn("READ", self.requests_for(map_it))
 
 
 if __name__ == "__main__":
