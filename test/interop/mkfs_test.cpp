@@ -30,6 +30,7 @@ struct Shape {
   std::uint32_t journal_mebibytes;
   std::uint64_t device_bytes;
   std::string options{};
+  std::uint64_t blocks = 0;  ///< 0: as many as the device holds
 
   std::string arguments() const {
     return fmt::format("-b {} -j {} -J {} {}", block_size, journals, journal_mebibytes, options);
@@ -41,8 +42,9 @@ class Image {
  public:
   explicit Image(const Shape& shape, const std::string& protocol = "lock_nolock") {
     std::filesystem::resize_file(file_.path(), shape.device_bytes);
-    const auto made = run_command(fmt::format("{}/mkfs.corral -q -p {} -t test:volume {} {}", CORRAL_TOOLS_FOLDER,
-                                              protocol, shape.arguments(), path()));
+    const auto made =
+        run_command(fmt::format("{}/mkfs.corral -q -p {} -t test:volume {} {} {}", CORRAL_TOOLS_FOLDER, protocol,
+                                shape.arguments(), path(), shape.blocks == 0 ? "" : fmt::format("{}", shape.blocks)));
     INFO(shape.arguments() << ": " << made.output);
     REQUIRE(made.exit_code == 0);
     CHECK(made.output.empty());
@@ -88,13 +90,12 @@ std::optional<CommandResult> run_uml(const std::string& options, const std::stri
   return std::nullopt;
 }
 
-/// Every pair of two of these figures occurs, as far as the journals leave room on the device.
+/// Every pair of block size, number and size of journals and size of device occurs, as far as there is room for it.
 const std::vector<Shape> kShapes = {
-    {512, 1, 8, 64 * kMiB},  {512, 2, 32, kGiB},      {512, 5, 128, kGiB},      {512, 16, 8, kGiB},
-    {512, 2, 128, kTiB / 4}, {1024, 5, 8, 64 * kMiB}, {1024, 1, 32, 64 * kMiB}, {1024, 2, 128, kGiB},
-    {1024, 16, 32, kGiB},    {1024, 16, 8, kTiB / 2}, {2048, 2, 8, 64 * kMiB},  {2048, 1, 128, kGiB},
-    {2048, 5, 32, kGiB},     {2048, 16, 32, kTiB},    {4096, 5, 8, 64 * kMiB},  {4096, 1, 8, kGiB},
-    {4096, 2, 32, kGiB},     {4096, 5, 128, kGiB},    {4096, 16, 32, kGiB},     {4096, 16, 8, 256 * kMiB},
+    {512, 1, 8, 64 * kMiB},   {512, 2, 32, kGiB},         {512, 5, 128, kGiB},     {512, 16, 8, 256 * kGiB},
+    {1024, 1, 32, 64 * kMiB}, {1024, 2, 128, 512 * kGiB}, {1024, 5, 8, 64 * kMiB}, {1024, 16, 32, kGiB},
+    {2048, 1, 128, kGiB},     {2048, 2, 8, 64 * kMiB},    {2048, 5, 32, kGiB},     {2048, 16, 8, kTiB},
+    {4096, 1, 128, kGiB},     {4096, 2, 32, 2 * kTiB},    {4096, 5, 8, 64 * kMiB}, {4096, 16, 32, kGiB},
 };
 
 /// As large as the filesystem under the image file allows: ext4 ends one block before 16 TiB.
@@ -118,7 +119,7 @@ TEST_CASE("fsck.gfs2 finds nothing to say about unusual options", "[interop]") {
 }
 
 TEST_CASE("fsck.gfs2 finds nothing to say about 16 TiB", "[interop]") {
-  const Image image({4096, 16, 8, kHugeBytes});
+  const Image image({4096, 2, 8, kHugeBytes});
   CHECK(run_command("stat -c '%b' " + image.path()).output.size() <= std::string("4194304\n").size());
   check_clean(image, "16 TiB");
 }
@@ -129,11 +130,11 @@ TEST_CASE("the kernel mounts new volumes, which are sound afterwards", "[interop
   std::string disks;
   for (const Shape& shape :
        {Shape{512, 5, 8, 256 * kMiB}, Shape{1024, 2, 32, kGiB}, Shape{2048, 16, 8, kGiB}, Shape{4096, 1, 128, kGiB},
-        Shape{4096, 16, 32, kHugeBytes}, Shape{4096, 2, 8, kGiB, "-o format=1801"}, Shape{4096, 2, 8, kGiB, "-r 32"}}) {
+        Shape{4096, 2, 8, kHugeBytes}, Shape{4096, 2, 8, kGiB, "-o format=1801"}, Shape{4096, 2, 8, kGiB, "-r 32"}}) {
     images.emplace_back(shape);
     disks += " -d " + images.back().path();
   }
-  const auto result = run_uml("-m 768M -t 280" + disks, fmt::format("use-volumes {}", images.size()));
+  const auto result = run_uml("-m 768M -t 1500" + disks, fmt::format("use-volumes {}", images.size()));
   if (!result) return;
   INFO(result->output);
   REQUIRE(result->exit_code == 0);
@@ -146,9 +147,26 @@ TEST_CASE("the kernel mounts new volumes, which are sound afterwards", "[interop
   }
 }
 
+TEST_CASE("volumes grow and get more journals as those of mkfs.gfs2 do", "[interop][uml]") {
+  std::list<Image> images;
+  std::string disks;
+  // Half of each device is left over.
+  for (const Shape& shape : {Shape{4096, 1, 8, 400 * kMiB, "", 51200}, Shape{1024, 3, 8, 400 * kMiB, "-r 32", 204800},
+                             Shape{4096, 1, 8, 400 * kMiB, "-o swidth=262144,sunit=65536", 51200}}) {
+    images.emplace_back(shape);
+    disks += " -d " + images.back().path();
+  }
+  const auto result = run_uml("-t 1500" + disks, fmt::format("grow-volumes {}", images.size()));
+  if (!result) return;
+  INFO(result->output);
+  REQUIRE(result->exit_code == 0);
+  for (const Image& image : images)
+    check_clean(image, "grown");
+}
+
 TEST_CASE("the kernel mounts no volume that is ours", "[interop][uml]") {
   const Image image({4096, 2, 8, kGiB}, "lock_corral");
-  const auto result = run_uml("-t 60 -d " + image.path(), "refuse-volume");
+  const auto result = run_uml("-t 600 -d " + image.path(), "refuse-volume");
   if (!result) return;
   INFO(result->output);
   CHECK(result->exit_code == 0);

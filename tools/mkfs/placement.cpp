@@ -168,12 +168,13 @@ void Placer::append_group(BlockNo addr, std::uint64_t span) {
 
 Result<> Placer::place_nodes() {
   const std::uint64_t least = least_volume_bytes();
-  if (bytes_of(volume_blocks_) < least)
-    return fail(ENOSPC,
-                "{} bytes are too small for {} journal{} of {} MiB: at least {} bytes ({} MiB) are needed; smaller or "
-                "fewer journals (-J, -j) need less",
+  if (bytes_of(volume_blocks_) < least) {
+    const bool could_need_less = options_.journals > 1 || journal_mebibytes_ > kMinJournalMebibytes;
+    return fail(ENOSPC, "{} bytes are too small for {} journal{} of {} MiB: at least {} bytes ({} MiB) are needed{}",
                 bytes_of(volume_blocks_), options_.journals, options_.journals == 1 ? "" : "s", journal_mebibytes_,
-                least, (least + kMebibyte - 1) / kMebibyte);
+                least, (least + kMebibyte - 1) / kMebibyte,
+                could_need_less ? "; smaller or fewer journals (-J, -j) need less" : "");
+  }
   for (std::uint32_t node = 0; node < options_.journals; ++node) {
     append_group(next_, node_span());
     PlacedGroup& group = groups_.back();
