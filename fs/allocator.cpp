@@ -65,7 +65,7 @@ Result<Extent> Allotment::take_blocks(Transaction& transaction, std::uint32_t wa
   CHECK_INVARIANT(wanted > 0);
   if (available() == 0) return fail(ENOSPC, "more blocks were taken than were allotted");
   AllocationWindow* window = state_->request.window;
-  const GroupRun run = state_->choose(std::min(wanted, state_->reserved), window);
+  const BlockRun run = state_->choose(std::min(wanted, state_->reserved), window);
   TRY_VOID(state_->take(transaction, run, ondisk::BlockState::used, owner));
   if (window != nullptr) state_->move_window(*window, run);
   return Extent{state_->use->block_at(run.first), run.length};
@@ -74,18 +74,18 @@ Result<Extent> Allotment::take_blocks(Transaction& transaction, std::uint32_t wa
 Result<Allotment::NewDinode> Allotment::take_dinode(Transaction& transaction, ondisk::BlockState state) {
   CHECK_INVARIANT(state == ondisk::BlockState::dinode || state == ondisk::BlockState::unlinked);
   if (available() == 0) return fail(ENOSPC, "more blocks were taken than were allotted");
-  const GroupRun run = state_->choose(1, nullptr);
+  const BlockRun run = state_->choose(1, nullptr);
   TRY_VOID(state_->take(transaction, run, state, state_->request.owner));
   return NewDinode{state_->use->block_at(run.first), state_->use->next_generation(transaction)};
 }
 
-GroupRun Allotment::State::choose(std::uint32_t wanted, const AllocationWindow* window) {
-  GroupRun run = choose(wanted, window, false);
+BlockRun Allotment::State::choose(std::uint32_t wanted, const AllocationWindow* window) {
+  BlockRun run = choose(wanted, window, false);
   if (run.length == 0) run = choose(wanted, window, true);
   return run;
 }
 
-GroupRun Allotment::State::choose(std::uint32_t wanted, const AllocationWindow* window, bool through_windows) {
+BlockRun Allotment::State::choose(std::uint32_t wanted, const AllocationWindow* window, bool through_windows) {
   ResourceGroup& group = use.group();
   std::uint32_t ahead = 0;
   if (window != nullptr && window->next.value != 0) {
@@ -104,7 +104,7 @@ GroupRun Allotment::State::choose(std::uint32_t wanted, const AllocationWindow* 
     const std::uint32_t length = group.run_length(from, wanted, window, through_windows);
     if (length > 0 && length >= wanted / kGoalShare) return {from, length};
   }
-  GroupRun run = group.find_run(from, wanted + ahead, window, through_windows);
+  BlockRun run = group.find_run(from, wanted + ahead, window, through_windows);
   run.length = std::min(run.length, wanted);
   return run;
 }
@@ -114,7 +114,7 @@ std::uint32_t Allotment::State::blocks_ahead(const AllocationWindow& window) con
   return std::min({std::max(window.grown, kLeastWindow), most, use->available() / kWindowShare});
 }
 
-void Allotment::State::move_window(AllocationWindow& window, GroupRun taken) {
+void Allotment::State::move_window(AllocationWindow& window, BlockRun taken) {
   ResourceGroup& group = use.group();
   const bool grows_on = window.next.value != 0;
   window.grown += std::min(taken.length, std::numeric_limits<std::uint32_t>::max() - window.grown);
@@ -132,7 +132,7 @@ void Allotment::State::move_window(AllocationWindow& window, GroupRun taken) {
   if (free > 0) group.set_aside(window, free);
 }
 
-Result<> Allotment::State::take(Transaction& transaction, GroupRun run, ondisk::BlockState state, Ownership owner) {
+Result<> Allotment::State::take(Transaction& transaction, BlockRun run, ondisk::BlockState state, Ownership owner) {
   ResourceGroup& group = use.group();
   if (run.length == 0) {
     group.set_damaged();
@@ -170,7 +170,7 @@ const Release::State::Part* Release::State::part_of(BlockNo block) const {
   return part.use->contains(block) ? &part : nullptr;
 }
 
-bool Release::State::covers(const Part& part, GroupRun run) const {
+bool Release::State::covers(const Part& part, BlockRun run) const {
   const std::uint32_t last = part.use->bitmap_block_of(run.end() - 1);
   for (std::uint32_t block = part.use->bitmap_block_of(run.first); block <= last; ++block)
     if (!std::ranges::binary_search(part.bitmap_blocks, block)) return false;
@@ -185,7 +185,7 @@ bool Release::covers(BlockNo block) const {
 Release::State::Place Release::State::place_of(Extent extent) const {
   const Part* part = part_of(extent.start);
   CHECK_INVARIANT(part != nullptr && extent.length > 0);
-  const GroupRun run{part->use->index_of(extent.start), extent.length};
+  const BlockRun run{part->use->index_of(extent.start), extent.length};
   CHECK_INVARIANT(run.end() <= part->use->blocks() && covers(*part, run));
   return {part->use.group(), run};
 }
@@ -248,7 +248,7 @@ Task<Result<>> Allocator::open(SystemFiles files) {
     if (on_unlinked_found) on_unlinked_found(found);
   };
   if (impl_->volume.options.discard)
-    impl_->groups.on_settled = [this](std::size_t index, std::vector<GroupRun> runs) {
+    impl_->groups.on_settled = [this](std::size_t index, std::vector<BlockRun> runs) {
       impl_->discard_later(index, std::move(runs));
     };
   impl_->background.spawn(impl_->run_worker());
@@ -455,7 +455,8 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::prepare(AllotmentReques
     co_await discards_finished();
     prepared = co_await find_group(request, sorted, false);
   }
-  if (is_no_space(prepared) && self.before_no_space) {
+  // Inodes being freed may themselves wait for the sync that lets the quota file grow.
+  if (is_no_space(prepared) && self.before_no_space && request.owner.charged) {
     co_await self.before_no_space();
     CO_TRY_VOID(co_await volume.journal->flush());
     groups.settle_all();

@@ -22,13 +22,13 @@ struct Allotment::State {
   ~State();
 
   /// Where to take at most `wanted` blocks; empty if nothing can be taken. `window` may be null.
-  GroupRun choose(std::uint32_t wanted, const AllocationWindow* window);
-  GroupRun choose(std::uint32_t wanted, const AllocationWindow* window, bool through_windows);
+  BlockRun choose(std::uint32_t wanted, const AllocationWindow* window);
+  BlockRun choose(std::uint32_t wanted, const AllocationWindow* window, bool through_windows);
   /// Blocks to set aside for a file that has grown by so many.
   std::uint32_t blocks_ahead(const AllocationWindow& window) const;
-  void move_window(AllocationWindow& window, GroupRun taken);
+  void move_window(AllocationWindow& window, BlockRun taken);
   /// Takes a run that was chosen, in all books.
-  Result<> take(Transaction& transaction, GroupRun run, ondisk::BlockState state, Ownership owner);
+  Result<> take(Transaction& transaction, BlockRun run, ondisk::BlockState state, Ownership owner);
 
   Allocator::Impl& impl;
   AllotmentRequest request;
@@ -48,11 +48,11 @@ struct Release::State {
   explicit State(Allocator::Impl& owner) : impl(owner) {}
 
   const Part* part_of(BlockNo block) const;
-  bool covers(const Part& part, GroupRun run) const;
+  bool covers(const Part& part, BlockRun run) const;
   /// The group of an extent that is covered.
   struct Place {
     ResourceGroup& group;
-    GroupRun run;
+    BlockRun run;
   };
   Place place_of(Extent extent) const;
   void note_freed(BlockNo block);
@@ -91,14 +91,14 @@ struct Allocator::Impl {
   // discard.cpp
   struct Discard {
     std::size_t group;
-    std::vector<GroupRun> runs;  ///< held in the group
+    std::vector<BlockRun> runs;  ///< held in the group
   };
-  void discard_later(std::size_t index, std::vector<GroupRun> runs);
+  void discard_later(std::size_t index, std::vector<BlockRun> runs);
   Task<void> discard_queued();
-  Task<Result<>> discard_run(ResourceGroup& group, GroupRun run);
+  Task<Result<>> discard_run(ResourceGroup& group, BlockRun run);
   Task<void> discards_finished();
   /// `thorough`: every free block of the range that can be discarded is.
-  Task<Result<std::uint64_t>> trim_group(std::size_t index, GroupRun range, std::uint64_t minimum_blocks,
+  Task<Result<std::uint64_t>> trim_group(std::size_t index, BlockRun range, std::uint64_t minimum_blocks,
                                          bool thorough);
   Task<Result<>> mark_trimmed(ResourceGroup& group, std::uint64_t frees);
 

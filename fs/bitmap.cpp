@@ -151,6 +151,29 @@ std::uint32_t BitmapView::find_taken(std::uint32_t from, std::uint32_t end, cons
   return end;
 }
 
+BlockRun BitmapView::find_run(std::uint32_t from, std::uint32_t end, std::uint32_t wanted,
+                              const HeldBlocks& held) const {
+  CHECK_INVARIANT(end <= blocks());
+  BlockRun best;
+  std::uint32_t start = from;  // of the run that reaches up to `at`
+  for (std::uint32_t at = from; at < end;) {
+    const std::uint32_t word = at / kBlocksPerWord;
+    const std::uint32_t limit = std::min(end, (word + 1) * kBlocksPerWord);
+    const std::uint64_t free = free_blocks(word, held);
+    while (at < limit) {
+      const std::uint64_t rest = free >> (at % kBlocksPerWord * 2);
+      if ((rest & 1) == 0) {
+        start = at = std::min(limit, at + first_block(rest));
+        continue;
+      }
+      at = std::min(limit, at + first_block(~rest & kLowBits));
+      if (at - start > best.length) best = {start, at - start};
+      if (best.length >= wanted) return best;
+    }
+  }
+  return best;
+}
+
 void set_states(std::span<std::byte> bitmap, std::uint32_t first, std::uint32_t count, ondisk::BlockState state) {
   CHECK_INVARIANT(first + count <= bitmap.size() * ondisk::kBlocksPerBitmapByte);
   const std::uint64_t pattern = pattern_of(state);

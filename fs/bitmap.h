@@ -13,6 +13,13 @@
 
 namespace corral {
 
+/// Neighbouring blocks, by index.
+struct BlockRun {
+  std::uint32_t first = 0;
+  std::uint32_t length = 0;
+  std::uint32_t end() const { return first + length; }
+};
+
 /// How many blocks are in each state.
 struct StateCounts {
   std::uint32_t free = 0;
@@ -54,6 +61,9 @@ class BitmapView {
   std::uint32_t find_free(std::uint32_t from, const HeldBlocks& held) const;
   /// First block at or after `from` and before `end` that is not free or held; `end` if there is none.
   std::uint32_t find_taken(std::uint32_t from, std::uint32_t end, const HeldBlocks& held) const;
+  /// The first run of `wanted` blocks in [from, end) that are free and not held (it may be longer than said); if there
+  /// is none, the longest.
+  BlockRun find_run(std::uint32_t from, std::uint32_t end, std::uint32_t wanted, const HeldBlocks& held) const;
 
  private:
   std::uint64_t load(std::size_t word) const;

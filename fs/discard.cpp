@@ -6,12 +6,12 @@
 
 namespace corral {
 
-void Allocator::Impl::discard_later(std::size_t index, std::vector<GroupRun> runs) {
+void Allocator::Impl::discard_later(std::size_t index, std::vector<BlockRun> runs) {
   discards.push_back({index, std::move(runs)});
   work.set();
 }
 
-Task<Result<>> Allocator::Impl::discard_run(ResourceGroup& group, GroupRun run) {
+Task<Result<>> Allocator::Impl::discard_run(ResourceGroup& group, BlockRun run) {
   const ondisk::Geometry& geometry = volume.geometry;
   co_return co_await volume.device.discard(geometry.offset_bytes(group.block_at(run.first)),
                                            geometry.offset_bytes(BlockNo(run.length)));
@@ -24,7 +24,7 @@ Task<void> Allocator::Impl::discard_queued() {
     ++discards_running;
     const auto use = co_await groups.use(next.group, 0);
     ResourceGroup& group = groups.at(next.group);
-    for (const GroupRun run : next.runs) {
+    for (const BlockRun run : next.runs) {
       if (use && discarding) {
         const auto discarded = co_await discard_run(group, run);
         if (!discarded) {
@@ -65,14 +65,14 @@ Task<Result<std::uint64_t>> Allocator::trim(std::uint64_t start_bytes, std::uint
     const std::uint64_t from = std::max(start, first);
     const std::uint64_t to = std::min(end, first + group.blocks());
     if (from >= to) continue;
-    const GroupRun range{static_cast<std::uint32_t>(from - first), static_cast<std::uint32_t>(to - from)};
+    const BlockRun range{static_cast<std::uint32_t>(from - first), static_cast<std::uint32_t>(to - from)};
     CO_TRY(const std::uint64_t blocks, co_await impl_->trim_group(index, range, minimum, minimum == least));
     discarded_blocks += blocks;
   }
   co_return discarded_blocks << shift;
 }
 
-Task<Result<std::uint64_t>> Allocator::Impl::trim_group(std::size_t index, GroupRun range, std::uint64_t minimum_blocks,
+Task<Result<std::uint64_t>> Allocator::Impl::trim_group(std::size_t index, BlockRun range, std::uint64_t minimum_blocks,
                                                         bool thorough) {
   CO_TRY(const GroupUse use, co_await groups.use(index, 0));
   ResourceGroup& group = use.group();
@@ -81,7 +81,7 @@ Task<Result<std::uint64_t>> Allocator::Impl::trim_group(std::size_t index, Group
   bool all = thorough && range.length == group.blocks() && !group.awaits_commit();
   std::uint64_t discarded_blocks = 0;
   for (std::uint32_t at = range.first; at < range.end();) {
-    GroupRun run = group.next_free_run(at);
+    BlockRun run = group.next_free_run(at);
     if (run.length == 0 || run.first >= range.end()) break;
     run.length = std::min(run.length, range.end() - run.first);
     at = run.end();

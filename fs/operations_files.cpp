@@ -38,7 +38,8 @@ Task<Result<>> Operations::open(BlockNo inode, int flags) {
 void Operations::release(BlockNo inode) {
   InodeRef known = fs_.inodes().find(inode);
   if (known == nullptr || known->opens == 0) return;
-  --known->opens;
+  // What was set aside for the file to grow is of use to others now.
+  if (--known->opens == 0) known->window.reset();
   fs_.reclaim_if_unused(known);
 }
 

@@ -35,6 +35,7 @@ QuotaTable::~QuotaTable() = default;
 
 Task<Result<>> QuotaTable::open(InodeRef quota, InodeRef changes) {
   file_.emplace(volume_, allocator_, tree_, std::move(quota));
+  if (changes != nullptr) changes_inode_ = changes->address();
   if (changes == nullptr || volume_.options.quota == QuotaMode::off) co_return Result<>{};
   CO_TRY(const auto left, co_await changes_.open(std::move(changes)));
   for (const QuotaChanges::Change& change : left) {
@@ -211,7 +212,7 @@ Task<Result<>> QuotaTable::sync() {
 }
 
 void QuotaTable::add_to(LogHeaderExtras& extras) const {
-  if (accounting()) extras.quota_inode = changes_.inode();
+  extras.quota_inode = changes_inode_;
 }
 
 }  // namespace corral

@@ -121,6 +121,7 @@ class QuotaTable {
   Allocator& allocator_;
   MetadataTree& tree_;
   QuotaChanges changes_;
+  BlockNo changes_inode_;
   std::optional<QuotaFile> file_;
   std::map<QuotaId, Entry> entries_;
   std::uint32_t rooms_ = 0;

@@ -117,6 +117,7 @@ Result<> ResourceGroup::count_blocks(Loaded& loaded, const ondisk::Geometry& geo
     segment.first = std::exchange(next, next + bytes * ondisk::kBlocksPerBitmapByte);
     segment.blocks = bytes * ondisk::kBlocksPerBitmapByte;
     segment.free = segment.longest = counts.free;
+    segment.first_free = segment.first;
     sum.free += counts.free;
     sum.unlinked += counts.unlinked;
     sum.dinodes += counts.dinodes;
@@ -182,7 +183,7 @@ std::span<std::byte> ResourceGroup::modify_bitmap(Transaction& transaction, std:
 }
 
 template <class Change>
-void ResourceGroup::for_segments(GroupRun run, Change change) const {
+void ResourceGroup::for_segments(BlockRun run, Change change) const {
   CHECK_INVARIANT(run.first < blocks_ && run.length <= blocks_ - run.first);
   for (std::uint32_t at = run.first; at < run.end();) {
     const std::uint32_t number = bitmap_block_of(at);
@@ -227,66 +228,65 @@ std::uint32_t ResourceGroup::run_length(std::uint32_t index, std::uint32_t limit
   return at - index;
 }
 
-/// Looks at [from, to) of a segment (indexes of the group) for a run of `wanted`: true if `best` is one. `cut` is set
-/// if a window shortened what was found.
-bool ResourceGroup::search_segment(std::uint32_t segment_number, std::uint32_t from, std::uint32_t to,
-                                   std::uint32_t wanted, const AllocationWindow* mine, bool through_windows,
-                                   GroupRun& best, bool& cut) const {
-  const Segment& segment = loaded_->segments[segment_number];
-  const BitmapView bitmap = view(segment_number);
-  for (std::uint32_t at = from; at < to;) {
-    const std::uint32_t first = segment.first + bitmap.find_free(at - segment.first, segment.held);
-    if (first >= to) break;
-    if (!through_windows) {
-      const AllocationWindow* window = window_from(first, mine);
-      if (window != nullptr && window->next <= block_at(first)) {
-        at = index_of(window->next) + window->length;
-        cut = true;
-        continue;
-      }
+/// A run of `wanted` blocks in the segment at or after `from`, or else the longest. `cut` is set if windows were in the
+/// way.
+BlockRun ResourceGroup::search_segment(std::uint32_t number, std::uint32_t from, std::uint32_t wanted,
+                                       const AllocationWindow* mine, bool through_windows, bool& cut) const {
+  const Segment& segment = loaded_->segments[number];
+  const BitmapView bitmap = view(number);
+  BlockRun best;
+  for (std::uint32_t at = from; at < segment.end() && best.length < wanted;) {
+    const AllocationWindow* window = through_windows ? nullptr : window_from(at, mine);
+    std::uint32_t stop = segment.end();
+    std::uint32_t next = stop;
+    if (window != nullptr && window->next < block_at(segment.end())) {
+      cut = true;
+      stop = window->next <= block_at(at) ? at : index_of(window->next);
+      next = index_of(window->next) + window->length;
     }
-    const std::uint32_t length = run_length(first, wanted, mine, through_windows);
-    if (length > best.length) best = {first, length};
-    if (length >= wanted) return true;
-    at = first + length;
-    if (!through_windows && at < blocks_) {
-      const AllocationWindow* window = window_from(at, mine);
-      cut = cut || (window != nullptr && window->next <= block_at(at));
-    }
-  }
-  return false;
-}
-
-GroupRun ResourceGroup::find_run(std::uint32_t from, std::uint32_t wanted, const AllocationWindow* mine,
-                                 bool through_windows) {
-  GroupRun best;
-  const auto count = static_cast<std::uint32_t>(loaded_->segments.size());
-  const std::uint32_t start = bitmap_block_of(from < blocks_ ? from : 0);
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const std::uint32_t number = (start + i) % count;
-    Segment& segment = loaded_->segments[number];
-    if (segment.free == 0 || (segment.longest < wanted && best.length >= segment.longest)) continue;
-    const GroupRun before = std::exchange(best, {});
-    bool cut = false;
-    const std::uint32_t middle = i == 0 && from < blocks_ ? from : segment.first;
-    const bool found = search_segment(number, middle, segment.end(), wanted, mine, through_windows, best, cut) ||
-                       search_segment(number, segment.first, middle, wanted, mine, through_windows, best, cut);
-    if (found) return best;
-    // Every run was seen; one that begins in front of `middle` was measured beyond it.
-    if (!cut) segment.longest = std::min(segment.longest, best.length);
-    if (before.length >= best.length) best = before;
+    const BlockRun run = bitmap.find_run(at - segment.first, stop - segment.first, wanted, segment.held);
+    if (run.length > best.length) best = {segment.first + run.first, run.length};
+    at = next;
   }
   return best;
 }
 
-void ResourceGroup::put_states(Transaction& transaction, GroupRun run, ondisk::BlockState state) {
+BlockRun ResourceGroup::find_run(std::uint32_t from, std::uint32_t wanted, const AllocationWindow* mine,
+                                 bool through_windows) {
+  if (from >= blocks_) from = 0;
+  BlockRun best;
+  const auto count = static_cast<std::uint32_t>(loaded_->segments.size());
+  const std::uint32_t start = bitmap_block_of(from);
+  for (std::uint32_t i = 0; i < count && best.length < wanted; ++i) {
+    const std::uint32_t number = (start + i) % count;
+    Segment& segment = loaded_->segments[number];
+    const std::uint32_t target = std::min(wanted, segment.longest);  // no need to look for more
+    if (target <= best.length) continue;
+    // So that allocations with one goal do not pass over the same blocks again and again.
+    segment.first_free = segment.first + view(number).find_free(segment.first_free - segment.first, segment.held);
+    from = i == 0 ? std::max(from, segment.first_free) : segment.first_free;
+    bool cut = false;
+    BlockRun run = search_segment(number, from, target, mine, through_windows, cut);
+    if (run.length < target) {
+      if (from > segment.first_free)
+        run = search_segment(number, segment.first_free, target, mine, through_windows, cut);
+      if (!cut && run.length < target) segment.longest = run.length;
+    }
+    if (run.length < wanted && run.length > 0 && run.end() == segment.end())
+      run.length = run_length(run.first, wanted, mine, through_windows);
+    if (run.length > best.length) best = run;
+  }
+  return best;
+}
+
+void ResourceGroup::put_states(Transaction& transaction, BlockRun run, ondisk::BlockState state) {
   for_segments(run, [&](std::uint32_t number, Segment&, std::uint32_t first, std::uint32_t count) {
     set_states(modify_bitmap(transaction, number), first, count, state);
   });
 }
 
 /// The blocks are no longer among those that can be taken.
-void ResourceGroup::subtract_free(GroupRun run) {
+void ResourceGroup::subtract_free(BlockRun run) {
   for_segments(run, [](std::uint32_t, Segment& segment, std::uint32_t, std::uint32_t count) {
     CHECK_INVARIANT(segment.free >= count);
     segment.free -= count;
@@ -295,10 +295,11 @@ void ResourceGroup::subtract_free(GroupRun run) {
   loaded_->free -= run.length;
 }
 
-void ResourceGroup::add_free(GroupRun run) {
-  for_segments(run, [](std::uint32_t, Segment& segment, std::uint32_t, std::uint32_t count) {
+void ResourceGroup::add_free(BlockRun run) {
+  for_segments(run, [](std::uint32_t, Segment& segment, std::uint32_t first, std::uint32_t count) {
     segment.free += count;
     segment.longest = segment.free;
+    segment.first_free = std::min(segment.first_free, segment.first + first);
   });
   loaded_->free += run.length;
 }
@@ -315,7 +316,7 @@ void ResourceGroup::seal_header(ondisk::ResourceGroup& header) const {
   header.crc = ondisk::rgrp_crc(header);
 }
 
-void ResourceGroup::take(Transaction& transaction, GroupRun run, ondisk::BlockState state,
+void ResourceGroup::take(Transaction& transaction, BlockRun run, ondisk::BlockState state,
                          const AllocationWindow* mine) {
   CHECK_INVARIANT(run.length > 0 && run.length <= loaded_->free);
   CHECK_INVARIANT(run_length(run.first, run.length, nullptr, true) == run.length);
@@ -351,7 +352,7 @@ void ResourceGroup::set_aside(AllocationWindow& window, std::uint32_t length) {
   loaded_->windows.insert(window);
 }
 
-Result<> ResourceGroup::expect_states(GroupRun run, ondisk::BlockState state, const char* what) {
+Result<> ResourceGroup::expect_states(BlockRun run, ondisk::BlockState state, const char* what) {
   for (std::uint32_t at = run.first; at < run.end(); ++at)
     if (state_of(at) != state) {
       damaged_ = true;
@@ -361,7 +362,7 @@ Result<> ResourceGroup::expect_states(GroupRun run, ondisk::BlockState state, co
   return {};
 }
 
-Result<> ResourceGroup::give_back(Transaction& transaction, GroupRun run, std::uint64_t set) {
+Result<> ResourceGroup::give_back(Transaction& transaction, BlockRun run, std::uint64_t set) {
   bool all_used = true;
   for_segments(run, [&](std::uint32_t number, Segment&, std::uint32_t first, std::uint32_t count) {
     all_used = all_used && view(number).all_in(ondisk::BlockState::used, first, count);
@@ -408,9 +409,9 @@ Result<> ResourceGroup::change_dinode(Transaction& transaction, std::uint32_t in
   return {};
 }
 
-void ResourceGroup::settle(std::uint64_t committed_set, std::vector<GroupRun>* keep) {
+void ResourceGroup::settle(std::uint64_t committed_set, std::vector<BlockRun>* keep) {
   while (!loaded_->freed.empty() && loaded_->freed.front().set <= committed_set) {
-    const GroupRun run = loaded_->freed.front().run;
+    const BlockRun run = loaded_->freed.front().run;
     loaded_->freed.pop_front();
     if (keep != nullptr)
       keep->push_back(run);
@@ -419,14 +420,14 @@ void ResourceGroup::settle(std::uint64_t committed_set, std::vector<GroupRun>* k
   }
 }
 
-void ResourceGroup::hold(GroupRun run) {
+void ResourceGroup::hold(BlockRun run) {
   for_segments(run, [](std::uint32_t, Segment& segment, std::uint32_t first, std::uint32_t count) {
     segment.held.add(first, count, segment.blocks);
   });
   subtract_free(run);
 }
 
-void ResourceGroup::unhold(GroupRun run) {
+void ResourceGroup::unhold(BlockRun run) {
   for_segments(run, [](std::uint32_t, Segment& segment, std::uint32_t first, std::uint32_t count) {
     segment.held.remove(first, count);
   });
@@ -448,7 +449,7 @@ std::uint32_t ResourceGroup::find_state(ondisk::BlockState state, std::uint32_t 
   return blocks_;
 }
 
-GroupRun ResourceGroup::next_free_run(std::uint32_t from) const {
+BlockRun ResourceGroup::next_free_run(std::uint32_t from) const {
   for (std::uint32_t at = from; at < blocks_;) {
     const std::uint32_t number = bitmap_block_of(at);
     const Segment& segment = loaded_->segments[number];

@@ -26,13 +26,6 @@
 
 namespace corral {
 
-/// Neighbouring blocks of a resource group, by index.
-struct GroupRun {
-  std::uint32_t first = 0;
-  std::uint32_t length = 0;
-  std::uint32_t end() const { return first + length; }
-};
-
 class ResourceGroup {
  public:
   /// `entry` was checked (ondisk::check_rindex_entry).
@@ -81,17 +74,17 @@ class ResourceGroup {
                            bool through_windows) const;
   /// A run of `wanted` blocks at or after `from`, going on at the group's start; if there is none, the longest run that
   /// was seen. Empty only if no block at all can be taken.
-  GroupRun find_run(std::uint32_t from, std::uint32_t wanted, const AllocationWindow* mine, bool through_windows);
+  BlockRun find_run(std::uint32_t from, std::uint32_t wanted, const AllocationWindow* mine, bool through_windows);
   /// Marks a run used, or one block a dinode (or unlinked dinode). All of it can be taken; windows in its way other
   /// than `mine` are given up.
-  void take(Transaction& transaction, GroupRun run, ondisk::BlockState state, const AllocationWindow* mine);
+  void take(Transaction& transaction, BlockRun run, ondisk::BlockState state, const AllocationWindow* mine);
   /// rg_igeneration for a new dinode, moved along.
   std::uint64_t next_generation(Transaction& transaction);
   /// Sets a run of blocks that can be taken aside for the window, whose `next` lies at the run's start.
   void set_aside(AllocationWindow& window, std::uint32_t length);
 
   /// Used blocks become free; they are held until `set` (Journal::running_set) has committed.
-  Result<> give_back(Transaction& transaction, GroupRun run, std::uint64_t set);
+  Result<> give_back(Transaction& transaction, BlockRun run, std::uint64_t set);
   /// An unlinked dinode becomes free, likewise.
   Result<> give_back_dinode(Transaction& transaction, std::uint32_t index, std::uint64_t set);
   /// A dinode changes between `dinode` and `unlinked`.
@@ -99,20 +92,20 @@ class ResourceGroup {
 
   /// Lets go of the blocks that were freed up to that set: they can be taken again. With `keep` they stay held and are
   /// added to it (to be discarded first, then let go with unhold).
-  void settle(std::uint64_t committed_set, std::vector<GroupRun>* keep = nullptr);
+  void settle(std::uint64_t committed_set, std::vector<BlockRun>* keep = nullptr);
   /// True while blocks are held for a commit.
   bool awaits_commit() const { return loaded_ && !loaded_->freed.empty(); }
   /// Counts calls that gave blocks back, to notice them.
   std::uint64_t times_freed() const { return times_freed_; }
   /// Blocks that can be taken are taken out of play for a while.
-  void hold(GroupRun run);
-  void unhold(GroupRun run);
+  void hold(BlockRun run);
+  void unhold(BlockRun run);
 
   ondisk::BlockState state_of(std::uint32_t index) const;
   /// First block in that state at or after `from`; blocks() if there is none.
   std::uint32_t find_state(ondisk::BlockState state, std::uint32_t from) const;
   /// First run of blocks that can be taken at or after `from` (unlimited in length, not across bitmap blocks).
-  GroupRun next_free_run(std::uint32_t from) const;
+  BlockRun next_free_run(std::uint32_t from) const;
   std::uint32_t unlinked_count() const { return loaded_->unlinked; }
   const ondisk::ResourceGroup& header() const;
   void set_flag(Transaction& transaction, std::uint32_t flag, bool on);
@@ -125,14 +118,15 @@ class ResourceGroup {
   struct Segment {
     std::uint32_t first = 0;
     std::uint32_t blocks = 0;
-    std::uint32_t free = 0;     ///< can be taken
-    std::uint32_t longest = 0;  ///< no run within this segment is longer
+    std::uint32_t free = 0;        ///< can be taken
+    std::uint32_t longest = 0;     ///< no run within this segment is longer
+    std::uint32_t first_free = 0;  ///< no block of this segment in front of it can be taken
     HeldBlocks held;
     std::uint32_t end() const { return first + blocks; }
   };
   struct Freed {
     std::uint64_t set;
-    GroupRun run;
+    BlockRun run;
   };
   struct WindowOrder {
     bool operator()(const AllocationWindow& a, const AllocationWindow& b) const { return a.next < b.next; }
@@ -157,15 +151,15 @@ class ResourceGroup {
   BitmapView view(std::uint32_t segment) const;
   std::span<std::byte> modify_bitmap(Transaction& transaction, std::uint32_t segment);
   template <class Change>
-  void for_segments(GroupRun run, Change change) const;
+  void for_segments(BlockRun run, Change change) const;
   /// The window that holds the block, or the next one behind it; null if there is none.
   const AllocationWindow* window_from(std::uint32_t index, const AllocationWindow* mine) const;
-  bool search_segment(std::uint32_t segment, std::uint32_t from, std::uint32_t to, std::uint32_t wanted,
-                      const AllocationWindow* mine, bool through_windows, GroupRun& best, bool& cut) const;
-  void put_states(Transaction& transaction, GroupRun run, ondisk::BlockState state);
-  void subtract_free(GroupRun run);
-  void add_free(GroupRun run);
-  Result<> expect_states(GroupRun run, ondisk::BlockState state, const char* what);
+  BlockRun search_segment(std::uint32_t segment, std::uint32_t from, std::uint32_t wanted, const AllocationWindow* mine,
+                          bool through_windows, bool& cut) const;
+  void put_states(Transaction& transaction, BlockRun run, ondisk::BlockState state);
+  void subtract_free(BlockRun run);
+  void add_free(BlockRun run);
+  Result<> expect_states(BlockRun run, ondisk::BlockState state, const char* what);
   ondisk::ResourceGroup& modify_header(Transaction& transaction);
   void seal_header(ondisk::ResourceGroup& header) const;
 

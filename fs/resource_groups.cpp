@@ -131,7 +131,7 @@ void ResourceGroups::settle(std::size_t index) {
   ResourceGroup& group = slots_[index].group;
   if (!group.awaits_commit()) return;
   const std::uint64_t committed = volume_.journal->committed_set();
-  std::vector<GroupRun> runs;
+  std::vector<BlockRun> runs;
   group.settle(committed, on_settled ? &runs : nullptr);
   if (!group.awaits_commit()) awaiting_.erase(index);
   if (!runs.empty()) on_settled(index, std::move(runs));

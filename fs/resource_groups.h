@@ -80,7 +80,7 @@ class ResourceGroups {
 
   /// If set, blocks whose freeing has committed are given to it instead of being usable again at once; it discards them
   /// and calls ResourceGroup::unhold.
-  std::function<void(std::size_t index, std::vector<GroupRun> runs)> on_settled;
+  std::function<void(std::size_t index, std::vector<BlockRun> runs)> on_settled;
   /// See Allocator::on_unlinked_found.
   std::function<void(std::span<const BlockNo>)> on_unlinked_found;
 

@@ -20,6 +20,17 @@ struct Model {
     return static_cast<std::uint32_t>(states.size());
   }
   bool is_free(std::uint32_t i) const { return states[i] == BlockState::free && !held[i]; }
+  BlockRun find_run(std::uint32_t from, std::uint32_t end, std::uint32_t wanted) const {
+    BlockRun best;
+    for (std::uint32_t first = from; first < end; ++first) {
+      std::uint32_t length = 0;
+      while (first + length < end && length < wanted && is_free(first + length))
+        ++length;
+      if (length > best.length) best = {first, length};
+      if (length == wanted) break;
+    }
+    return best;
+  }
 };
 
 void check_same(const Model& model, std::span<const std::byte> bytes, const HeldBlocks& held, Random& random) {
@@ -49,6 +60,11 @@ void check_same(const Model& model, std::span<const std::byte> bytes, const Held
     const auto end = static_cast<std::uint32_t>(random.below(blocks + 1));
     const auto taken = from >= blocks ? blocks : model.find(from, [&](std::uint32_t b) { return !model.is_free(b); });
     CHECK(view.find_taken(from, end, held) == std::min(taken, end));
+    const auto wanted = static_cast<std::uint32_t>(random.between(1, 50));
+    const BlockRun run = view.find_run(from, end, wanted, held);
+    const BlockRun expected = model.find_run(from, end, wanted);
+    CHECK(run.first == expected.first);
+    CHECK(std::min(run.length, wanted) == expected.length);
   }
 }
 

@@ -54,7 +54,7 @@ TEST_CASE("allocator: this node's statfs changes stand in its file and in the lo
     CO_TRY_VOID(co_await take_dinode(m, {}));
     LogHeaderExtras extras = m.allocator->header_extras();
     CHECK(extras.statfs_inode == m.layout.statfs_change);
-    CHECK(extras.quota_inode == BlockNo());
+    CHECK(extras.quota_inode == m.layout.quota_change);
     CHECK(extras.local_total == 0);
     CHECK(extras.local_free == -101);
     CHECK(extras.local_dinodes == 1);
