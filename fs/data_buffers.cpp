@@ -30,4 +30,12 @@ void DataBuffers::give(AlignedBuffer buffer) {
   free_[class_of(buffer.size())].push_back(std::move(buffer));
 }
 
+void DataBuffers::trim() {
+  for (auto& free : free_) {
+    free.clear();
+    free.shrink_to_fit();
+  }
+  kept_bytes_ = 0;
+}
+
 }  // namespace corral

@@ -19,11 +19,12 @@ class DataBuffers {
   AlignedBuffer take(std::size_t bytes);
   /// Takes back what take() gave, or an empty buffer.
   void give(AlignedBuffer buffer);
-  std::size_t kept_bytes() const { return kept_bytes_; }
+  /// Lets go of memory that is not needed now.
+  void trim();
 
  private:
   static constexpr std::size_t kClasses = 9;
-  static constexpr std::size_t kKeptBytesMost = 16u << 20;
+  static constexpr std::size_t kKeptBytesMost = 64u << 20;
   static std::size_t class_of(std::size_t bytes);
 
   std::array<std::vector<AlignedBuffer>, kClasses> free_;

@@ -159,10 +159,11 @@ class DirtyData final
   Chunks waiting_;
   Chunks writing_;
   std::uint64_t waiting_bytes_ = 0;
-  std::optional<Error> error_;  ///< of the last write that failed
-  Signal changed_;              ///< a write has ended
-  std::uint64_t named_in_ = 0;  ///< last set of transactions that names this
-  std::uint32_t names_ = 0;     ///< commits to come that will call write_ordered()
+  std::uint64_t stream_at_bytes_ = 0;  ///< waiting bytes at which WriteOut starts writing of this inode
+  std::optional<Error> error_;         ///< of the last write that failed
+  Signal changed_;                     ///< a write has ended
+  std::uint64_t named_in_ = 0;         ///< last set of transactions that names this
+  std::uint32_t names_ = 0;            ///< commits to come that will call write_ordered()
 };
 
 }  // namespace corral

@@ -21,6 +21,10 @@ constexpr std::uint64_t kBatchRevokedBlocks = 2048;
 /// Bitmap blocks (and so resource groups) changed at the same time.
 constexpr std::size_t kBatchBitmaps = 8;
 
+bool is_set(ondisk::be64 pointer) {
+  return pointer != 0;
+}
+
 struct FreeNode {
   TreeNode node;
   std::size_t parent = 0;             ///< place in the batch
@@ -93,14 +97,13 @@ class Shrinking {
   Task<Result<bool>> gather(std::size_t place) {
     const TreeNode node = batch_.nodes[place].node;
     const FileRange part = part_of(node, batch_.next);
-    if (!part.empty()) {
+    if (nodes_.is_lowest(node)) {
+      auto pointers = node.pointers_to(part);
+      batch_.data_blocks += static_cast<std::uint64_t>(std::ranges::count_if(pointers, is_set));
+    } else if (!part.empty()) {
       const std::uint32_t last = node.index_of(part.end - 1);
       for (std::uint32_t index = node.index_of(part.first); index <= last; ++index) {
         if (node.pointers()[index] == 0) continue;
-        if (nodes_.is_lowest(node)) {
-          ++batch_.data_blocks;
-          continue;
-        }
         batch_.next = std::max(batch_.next, node.range_of(index).first);
         if (full()) co_return false;
         CO_TRY(TreeNode child, co_await nodes_.child(node, index, last));
@@ -126,10 +129,8 @@ class Shrinking {
     for (std::size_t place = batch_.nodes.size(); place-- > 0;) {
       const FreeNode& entry = batch_.nodes[place];
       if (!entry.freed && nodes_.is_lowest(entry.node)) {
-        FileRange part = part_of(entry.node, batch_.range.first);
-        auto pointers = entry.node.pointers().first(entry.node.index_of(part.end - 1) + 1);
-        for (ondisk::be64 pointer : pointers.subspan(entry.node.index_of(part.first)))
-          if (pointer != 0 && outside(BlockNo(pointer))) return BlockNo(pointer);
+        for (ondisk::be64 pointer : entry.node.pointers_to(part_of(entry.node, batch_.range.first)))
+          if (is_set(pointer) && outside(BlockNo(pointer))) return BlockNo(pointer);
       }
       if (to_be_freed(entry) && outside(entry.node.block->number())) return entry.node.block->number();
     }
@@ -202,20 +203,18 @@ class Shrinking {
   }
 
   void collect_data(FreeNode& entry, const Release& release, Extents& data) const {
-    FileRange part = part_of(entry.node, batch_.range.first);
-    auto pointers = entry.node.pointers();
-    for (std::uint32_t index = entry.node.index_of(part.first); index <= entry.node.index_of(part.end - 1); ++index) {
-      BlockNo block(pointers[index]);
-      if (block.value == 0 || !release.covers(block)) continue;
-      data.add(block);
-      entry.cleared.push_back(index);
+    const FileRange part = part_of(entry.node, batch_.range.first);
+    auto pointers = entry.node.pointers_to(part);
+    for (std::size_t i = 0; i < pointers.size(); ++i) {
+      if (!is_set(pointers[i]) || !release.covers(BlockNo(pointers[i]))) continue;
+      data.add(BlockNo(pointers[i]));
+      entry.cleared.push_back(entry.node.index_of(part.first) + static_cast<std::uint32_t>(i));
     }
   }
 
   static bool becomes_empty(const FreeNode& entry) {
     if (entry.node.level == 0) return false;
-    auto pointers = entry.node.pointers();
-    auto held = std::count_if(pointers.begin(), pointers.end(), [](ondisk::be64 pointer) { return pointer != 0; });
+    auto held = std::ranges::count_if(entry.node.pointers(), is_set);
     return static_cast<std::size_t>(held) == entry.cleared.size();
   }
 

@@ -63,6 +63,12 @@ struct TreeNode {
   std::uint32_t index_of(std::uint64_t file_block) const {
     return static_cast<std::uint32_t>((file_block - first) / span);
   }
+  /// The pointers to a part of range().
+  std::span<const ondisk::be64> pointers_to(FileRange part) const {
+    if (part.empty()) return {};
+    const std::uint32_t index = index_of(part.first);
+    return pointers().subspan(index, index_of(part.end - 1) - index + 1);
+  }
   FileRange range_of(std::uint32_t index) const { return {first + index * span, first + (index + 1) * span}; }
   bool all_null() const;
 };

@@ -16,6 +16,7 @@ constexpr Duration kLeastAgingPause = std::chrono::seconds(1);
 WriteOut::WriteOut(Volume& volume, std::uint64_t limit_bytes)
     : volume_(volume),
       limit_bytes_(limit_bytes),
+      relieve_at_bytes_(limit_bytes / 2),
       zeros_(kZeroBytes),
       slots_(volume.executor, kWritesInFlight),
       progress_(volume.executor),
@@ -61,7 +62,6 @@ Task<void> WriteOut::write(DirtyData& dirty, FileRange range, std::uint64_t byte
 
 Task<Result<>> WriteOut::make_room() {
   while (dirty_bytes_ >= limit_bytes_) {
-    relieve();
     if (in_flight_bytes_ == 0) start_all();
     if (dirty_bytes_ < limit_bytes_) break;
     if (in_flight_bytes_ == 0)
@@ -73,7 +73,8 @@ Task<Result<>> WriteOut::make_room() {
 }
 
 void WriteOut::relieve() {
-  if (idle_bytes() < limit_bytes_ / 2) return;
+  if (idle_bytes() < limit_bytes_ / 2) relieve_at_bytes_ = limit_bytes_ / 2;
+  if (idle_bytes() < relieve_at_bytes_) return;
   std::vector<std::shared_ptr<DirtyData>> oldest;
   std::uint64_t bytes = 0;
   for (DirtyData& dirty : dirty_) {
@@ -83,6 +84,8 @@ void WriteOut::relieve() {
   }
   for (auto& dirty : oldest)
     dirty->start({});
+  // What could not be started now, because older writes of the same blocks are in flight, is not tried at every turn.
+  relieve_at_bytes_ = idle_bytes() + limit_bytes_ / 16;
 }
 
 std::vector<std::shared_ptr<DirtyData>> WriteOut::all_dirty() {
@@ -99,9 +102,11 @@ void WriteOut::start_all() {
 
 void WriteOut::data_added(DirtyData& dirty) {
   DirtyData::Use use(dirty);
-  if (dirty.waiting_bytes() >= kStreamBytes) {
+  if (dirty.waiting_bytes() < kStreamBytes) dirty.stream_at_bytes_ = kStreamBytes;
+  if (dirty.waiting_bytes() >= dirty.stream_at_bytes_) {
     dirty.start({.only_full = true});
     if (dirty.waiting_bytes() >= kStreamBytes / 2) dirty.start({});
+    dirty.stream_at_bytes_ = dirty.waiting_bytes() + kStreamBytes;
   }
   relieve();
   if (!aging_ && dirty.oldest()) {
@@ -123,6 +128,7 @@ Task<void> WriteOut::write_aged() {
       dirty->start({.since_before = volume_.executor.now() - age / 2});
   }
   aging_ = false;
+  if (dirty_bytes_ == 0) buffers_.trim();
 }
 
 Task<Result<>> WriteOut::write_back_all() {

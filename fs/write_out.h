@@ -62,6 +62,7 @@ class WriteOut {
 
   Volume& volume_;
   std::uint64_t limit_bytes_;
+  std::uint64_t relieve_at_bytes_;  ///< idle bytes at which relieve() does something
   DataBuffers buffers_;
   AlignedBuffer zeros_;
   DirtyList dirty_;  ///< inodes with dirty data, the earliest to become so first
