@@ -68,8 +68,7 @@ DirtyData::Slot DirtyData::slot(FileBlock block, BlockNo device_block, std::uint
   if (follows && before->blocks < before->capacity_blocks) {
     blocks = std::min(blocks, before->capacity_blocks - before->blocks);
     before->blocks += blocks;
-    write_out_.dirty_bytes_ += std::uint64_t{blocks} * block_size;
-    waiting_bytes_ += std::uint64_t{blocks} * block_size;
+    count_waiting(blocks, 0);
     return slot_in(*before, blocks, true);
   }
   // A file written in small pieces gets larger and larger chunks.
@@ -77,8 +76,7 @@ DirtyData::Slot DirtyData::slot(FileBlock block, BlockNo device_block, std::uint
   if (follows) room = std::max<std::uint64_t>(room, std::min(2 * before->buffer.size(), DataBuffers::kMostBytes));
   DirtyChunk& chunk =
       add_chunk(block.value, device_block, blocks, static_cast<std::uint32_t>(room / block_size), allocated_in);
-  write_out_.dirty_bytes_ += std::uint64_t{blocks} * block_size;
-  waiting_bytes_ += std::uint64_t{blocks} * block_size;
+  count_waiting(blocks, 0);
   return slot_in(chunk, blocks, true);
 }
 
@@ -136,6 +134,7 @@ void DirtyData::start(const Choice& choice) {
   std::vector<FileRange> writes;
   BlockNo continues;
   std::size_t spans = 0;
+  std::uint64_t started_blocks = 0;
   auto place = waiting_.begin();
   if (auto first = first_touching(waiting_, choice.range); first != waiting_.end()) place = waiting_.find(first->first);
   while (place != waiting_.end() && place->first < choice.range.end) {
@@ -152,9 +151,11 @@ void DirtyData::start(const Choice& choice) {
     writes.back().end = chunk.end();
     continues = chunk.start + chunk.blocks;
     ++spans;
-    waiting_bytes_ -= std::uint64_t{chunk.blocks} * block_size;
+    started_blocks += chunk.blocks;
     writing_.insert(waiting_.extract(here));
   }
+  count_waiting(0, started_blocks);
+  write_out_.dirty_bytes_ += started_blocks * block_size;
   // Only now: a write that ends at once changes both sets.
   for (FileRange range : writes)
     write_out_.spawn_write(*this, range, (range.end - range.first) * block_size);
@@ -209,7 +210,7 @@ void DirtyData::finish(FileRange range, const Result<>& result) {
   if (!result) {
     error_ = result.error().within(
         fmt::format("inode {}, file blocks {} to {}", inode_.address().value, range.first, range.end - 1));
-    write_out_.volume().log.error("{}", error_->describe());
+    if (!write_out_.volume().withdrawn) write_out_.volume().log.error("{}", error_->describe());
   }
   for (auto place = writing_.find(range.first); place != writing_.end() && place->first < range.end;) {
     DirtyChunk chunk = std::move(writing_.extract(place++).mapped());
@@ -251,8 +252,7 @@ void DirtyData::keep_failed(DirtyChunk chunk) {
     else
       std::memset(kept.buffer.data(), 0, bytes);
     kept.failed = true;
-    write_out_.dirty_bytes_ += bytes;
-    waiting_bytes_ += bytes;
+    count_waiting(blocks, 0);
     block = end;
   }
   write_out_.buffers().give(std::move(chunk.buffer));
@@ -288,18 +288,16 @@ Task<Result<>> DirtyData::write_ordered() {
 }
 
 bool DirtyData::needed_by_commit(const DirtyChunk& chunk) const {
-  const Journal* journal = write_out_.volume().journal;
-  return journal != nullptr && !journal->failed() && !chunk.failed && chunk.allocated_in != 0 &&
-         chunk.allocated_in < journal->running_set() && chunk.allocated_in > journal->committed_set();
+  const Volume& volume = write_out_.volume();
+  return volume.writable() && !chunk.failed && chunk.allocated_in != 0 &&
+         chunk.allocated_in < volume.journal->running_set() && chunk.allocated_in > volume.journal->committed_set();
 }
 
 void DirtyData::cut(Chunks::iterator place, FileRange range) {
   const std::uint32_t block_size = write_out_.block_size();
   DirtyChunk& chunk = place->second;
   const FileRange gone = intersection(chunk.range(), range);
-  const std::uint64_t bytes_gone = (gone.end - gone.first) * block_size;
-  write_out_.dirty_bytes_ -= bytes_gone;
-  waiting_bytes_ -= bytes_gone;
+  count_waiting(0, gone.end - gone.first);
   if (gone.end < chunk.end()) {
     auto blocks = static_cast<std::uint32_t>(chunk.end() - gone.end);
     DirtyChunk& rest = add_chunk(gone.end, chunk.start + (gone.end - chunk.first), blocks, blocks, chunk.allocated_in);
@@ -332,13 +330,21 @@ Task<void> DirtyData::drop(FileRange range) {
 
 void DirtyData::abandon() {
   Use use(*this);
-  for (Chunks* chunks : {&waiting_, &writing_}) {
-    for (auto& [first, chunk] : *chunks)
-      write_out_.dirty_bytes_ -= std::uint64_t{chunk.blocks} * write_out_.block_size();
-    chunks->clear();
-  }
-  waiting_bytes_ = 0;
+  count_waiting(0, waiting_bytes_ / write_out_.block_size());
+  for (auto& [first, chunk] : writing_)
+    write_out_.dirty_bytes_ -= std::uint64_t{chunk.blocks} * write_out_.block_size();
+  waiting_.clear();
+  writing_.clear();
   names_ = 0;
+  unlink();
+}
+
+void DirtyData::count_waiting(std::uint64_t more_blocks, std::uint64_t less_blocks) {
+  const std::uint64_t before = waiting_bytes_;
+  waiting_bytes_ += (more_blocks - less_blocks) * write_out_.block_size();
+  write_out_.dirty_bytes_ += waiting_bytes_ - before;
+  if (before == 0 && waiting_bytes_ != 0) ++write_out_.waiting_inodes_;
+  if (before != 0 && waiting_bytes_ == 0) --write_out_.waiting_inodes_;
 }
 
 void DirtyData::leave_if_done() {

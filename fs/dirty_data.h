@@ -145,6 +145,8 @@ class DirtyData final
   /// The waiting chunk loses the range.
   void cut(Chunks::iterator place, FileRange range);
   bool needed_by_commit(const DirtyChunk& chunk) const;
+  /// Every change of how much waits goes through here.
+  void count_waiting(std::uint64_t more_blocks, std::uint64_t less_blocks);
 
   /// For WriteOut: the memory of the chunks being written in the range, and the end of their write.
   std::vector<WriteSpan> spans(FileRange range) const;

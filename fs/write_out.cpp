@@ -9,6 +9,8 @@ namespace {
 constexpr std::uint64_t kWritesInFlight = 32;
 /// An inode with so much waiting data has its finished chunks written.
 constexpr std::uint64_t kStreamBytes = 8u << 20;
+/// So many inodes with waiting data make a commit long, and each takes memory while it is written.
+constexpr std::uint64_t kManyInodes = 8192;
 constexpr std::size_t kZeroBytes = 256u << 10;
 constexpr Duration kLeastAgingPause = std::chrono::seconds(1);
 }  // namespace
@@ -74,18 +76,21 @@ Task<Result<>> WriteOut::make_room() {
 
 void WriteOut::relieve() {
   if (idle_bytes() < limit_bytes_ / 2) relieve_at_bytes_ = limit_bytes_ / 2;
-  if (idle_bytes() < relieve_at_bytes_) return;
+  if (idle_bytes() < relieve_at_bytes_ && waiting_inodes_ < kManyInodes) return;
   std::vector<std::shared_ptr<DirtyData>> oldest;
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes_left = idle_bytes();
+  std::uint64_t inodes_left = waiting_inodes_;
   for (DirtyData& dirty : dirty_) {
-    if (idle_bytes() - bytes <= limit_bytes_ / 4) break;
+    if (bytes_left <= limit_bytes_ / 4 && inodes_left <= kManyInodes / 2) break;
+    if (dirty.waiting_bytes() == 0) continue;
     oldest.push_back(dirty.shared_from_this());
-    bytes += dirty.waiting_bytes();
+    bytes_left -= std::min(bytes_left, dirty.waiting_bytes());
+    --inodes_left;
   }
   for (auto& dirty : oldest)
     dirty->start({});
   // What could not be started now, because older writes of the same blocks are in flight, is not tried at every turn.
-  relieve_at_bytes_ = idle_bytes() + limit_bytes_ / 16;
+  relieve_at_bytes_ = std::max(limit_bytes_ / 2, idle_bytes() + limit_bytes_ / 16);
 }
 
 std::vector<std::shared_ptr<DirtyData>> WriteOut::all_dirty() {

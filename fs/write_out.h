@@ -1,7 +1,7 @@
 /// Dirty file data of the whole mount: how much there is, when it is written in the background, and the writes.
 ///
 /// Background writing begins for an inode with a long stretch of finished chunks, for the oldest inodes when half the
-/// limit is reached, and for what has grown old. At the limit, writers wait.
+/// limit is reached or there are very many of them, and for what has grown old. At the limit, writers wait.
 #pragma once
 
 #include <cstdint>
@@ -68,6 +68,7 @@ class WriteOut {
   DirtyList dirty_;  ///< inodes with dirty data, the earliest to become so first
   std::uint64_t dirty_bytes_ = 0;
   std::uint64_t in_flight_bytes_ = 0;
+  std::uint64_t waiting_inodes_ = 0;  ///< with data whose writing has not begun
   std::uint64_t next_number_ = 1;
   bool aging_ = false;
   Semaphore slots_;
