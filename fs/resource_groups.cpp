@@ -11,7 +11,7 @@ namespace corral {
 namespace {
 /// Share of the block cache's memory that groups out of use may keep, and how many are looked at to get below it.
 constexpr std::uint64_t kLoadedShare = 8;
-constexpr int kUnloadAttempts = 8;
+constexpr std::size_t kUnloadAttempts = 8;
 }  // namespace
 
 GroupUse::~GroupUse() {
@@ -170,7 +170,7 @@ void ResourceGroups::leave(std::size_t index) {
 
 void ResourceGroups::unload_beyond(std::uint64_t limit_bytes) {
   auto at = unused_.begin();
-  for (int i = 0; i < kUnloadAttempts && at != unused_.end() && loaded_bytes_ > limit_bytes; ++i) {
+  for (std::size_t i = 0; i < kUnloadAttempts && at != unused_.end() && loaded_bytes_ > limit_bytes; ++i) {
     Slot& slot = slots_[at->index];
     settle(at->index);
     if (!slot.group.idle()) {
@@ -188,8 +188,9 @@ void ResourceGroups::drop_unused() {
   // Each round passes over the groups that must stay.
   for (std::size_t left = unused_.size() / kUnloadAttempts + 1; left > 0; --left) {
     unload_beyond(0);
-    unused_.splice(unused_.end(), unused_, unused_.begin(),
-                   std::next(unused_.begin(), std::min<std::ptrdiff_t>(kUnloadAttempts, std::ssize(unused_))));
+    // A list must not be spliced whole in front of its own end: Boost would lose all of it.
+    if (unused_.size() > kUnloadAttempts)
+      unused_.splice(unused_.end(), unused_, unused_.begin(), std::next(unused_.begin(), kUnloadAttempts));
   }
 }
 

@@ -56,7 +56,8 @@ class WriteOut {
   Task<void> write_aged();
   void relieve();
   void start_all();
-  std::vector<std::shared_ptr<DirtyData>> all_dirty();
+  /// All inodes with dirty data, kept in memory as long as the caller has the list.
+  std::vector<DirtyData::Use> all_dirty();
   /// Dirty bytes whose writing has not begun.
   std::uint64_t idle_bytes() const { return dirty_bytes_ - in_flight_bytes_; }
 
