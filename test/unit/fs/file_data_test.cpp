@@ -186,6 +186,26 @@ TEST_CASE("writers wait when too much is dirty, and fail when nothing can be wri
   volume.unmount();
 }
 
+TEST_CASE("files that nobody refers to any more are written by syncfs", "[file_data]") {
+  SimulatedDisk disk(formatted_volume(4096, 64));
+  MountedVolume volume(disk, {}, SimulatedDeviceOptions::realistic());
+  const AlignedBuffer large = pattern(4 * kMebibyte, 1);
+  const AlignedBuffer small = pattern(8192, 2);
+  const BlockNo first = volume.create("first");
+  const BlockNo second = volume.create("second");
+  must(write(volume, first, 0, pattern(large.size(), 3)));
+  must(write(volume, second, 0, pattern(small.size(), 4)));
+  must(volume.run(volume.operations().sync()));
+  // Overwritten, so that no commit names them: while the first is waited for, the second is written and leaves memory.
+  must(write(volume, first, 0, large));
+  must(write(volume, second, 0, small));
+  for (const BlockNo file : {first, second})
+    volume.operations().forget(file, ~std::uint64_t{0});
+  must(volume.run(volume.data().write_back_all()));
+  CHECK(volume.data().dirty_bytes() == 0);
+  CHECK(equal(volume.read(volume.find("second"), 0, small.size()), small));
+}
+
 TEST_CASE("dirty data of a deleted file is not written", "[file_data]") {
   SimulatedDisk disk(formatted_volume(4096, 64));
   MountedVolume volume(disk);
