@@ -77,7 +77,8 @@ scsi::Outcome outcome_of(int status, const scsi_task& task, const scsi::Command&
   }
   outcome.transferred_bytes = command.length_bytes;
   if (task.residual_status == SCSI_RESIDUAL_UNDERFLOW)
-    outcome.transferred_bytes -= std::min<std::uint32_t>(static_cast<std::uint32_t>(task.residual), command.length_bytes);
+    outcome.transferred_bytes -=
+        std::min<std::uint32_t>(static_cast<std::uint32_t>(task.residual), command.length_bytes);
   return outcome;
 }
 }  // namespace

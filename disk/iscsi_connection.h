@@ -1,6 +1,6 @@
 /// One connection to an iSCSI target: TCP, login, commands, until it breaks or is closed. It is never repaired; a new
-/// one takes its place (iscsi_session.h). libiscsi does the protocol and shows nowhere outside iscsi_connection.cpp; its
-/// own reconnecting is switched off, because it blocks the thread and repeats commands without asking.
+/// one takes its place (iscsi_session.h). libiscsi does the protocol and shows nowhere outside iscsi_connection.cpp;
+/// its own reconnecting is switched off, because it blocks the thread and repeats commands without asking.
 ///
 /// Commands that a turn of the loop has submitted go out together at the turn's end.
 #pragma once

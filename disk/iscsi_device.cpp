@@ -91,8 +91,8 @@ Task<Result<std::unique_ptr<IscsiDevice>>> IscsiDevice::open(EventLoop& loop, st
   co_return std::move(device);
 }
 
-IscsiDevice::IscsiDevice(EventLoop& loop, std::string name, FileDescriptor claim,
-                         std::unique_ptr<IscsiSession> session, StorageOptions options)
+IscsiDevice::IscsiDevice(EventLoop& loop, std::string name, FileDescriptor claim, std::unique_ptr<IscsiSession> session,
+                         StorageOptions options)
     : executor_(loop.executor()),
       name_(std::move(name)),
       claim_(std::move(claim)),
@@ -143,8 +143,7 @@ Task<Result<>> IscsiDevice::learn() {
   }
   if (discard_way_ != DiscardWay::none) {
     most_discard_blocks_ = static_cast<std::uint32_t>(most_discard);
-    geometry_.discard_granularity_bytes =
-        saturated_product(std::max(limits.unmap_granularity_blocks, 1u), block_bytes);
+    geometry_.discard_granularity_bytes = saturated_product(std::max(limits.unmap_granularity_blocks, 1u), block_bytes);
   }
   co_return Result<>{};
 }
@@ -182,7 +181,8 @@ Task<Result<>> IscsiDevice::transfer(bool writing, bool force_unit_access, std::
   auto command_for = [&](const Part& part) {
     std::uint64_t block = part.offset_bytes / block_bytes;
     std::uint32_t blocks = part.length_bytes / block_bytes;
-    return writing ? scsi::write(block, blocks, block_bytes, force_unit_access) : scsi::read(block, blocks, block_bytes);
+    return writing ? scsi::write(block, blocks, block_bytes, force_unit_access)
+                   : scsi::read(block, blocks, block_bytes);
   };
   if (parts.size() == 1)
     co_return co_await send(command_for(parts[0]), std::move(parts[0].data), parts[0].offset_bytes);

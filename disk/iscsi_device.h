@@ -19,7 +19,8 @@ class IscsiDevice final : public StorageDevice {
  public:
   /// `name` is as in iscsi_name.h. EINVAL where it is wrong; EBUSY where another program in this network namespace uses
   /// the LUN (exclusive use; other hosts do not see it); else what connecting fails with.
-  static Task<Result<std::unique_ptr<IscsiDevice>>> open(EventLoop& loop, std::string name, StorageOptions options = {});
+  static Task<Result<std::unique_ptr<IscsiDevice>>> open(EventLoop& loop, std::string name,
+                                                         StorageOptions options = {});
   /// close() first, where the target is to see an orderly end.
   ~IscsiDevice() override;
 
@@ -44,7 +45,8 @@ class IscsiDevice final : public StorageDevice {
               StorageOptions options);
   Task<Result<>> learn();
   template <class Span>
-  Task<Result<>> transfer(bool writing, bool force_unit_access, std::uint64_t offset_bytes, std::span<const Span> spans);
+  Task<Result<>> transfer(bool writing, bool force_unit_access, std::uint64_t offset_bytes,
+                          std::span<const Span> spans);
   Task<Result<>> send(scsi::Command command, IscsiData data, std::uint64_t offset_bytes);
   Task<void> send_part(scsi::Command command, IscsiData data, std::uint64_t offset_bytes, Result<>& result);
   Task<Result<>> synchronize();

@@ -53,7 +53,8 @@ Result<> set_option(IscsiName& name, std::string_view text, std::string_view opt
   std::string_view value = option;
   std::string_view key = take_until(value, '=');
   if (key == "initiator") {
-    if (!is_iscsi_name(value)) return wrong(text, fmt::format("\"{}\" is no iSCSI name (iqn.YYYY-MM.domain:id)", value));
+    if (!is_iscsi_name(value))
+      return wrong(text, fmt::format("\"{}\" is no iSCSI name (iqn.YYYY-MM.domain:id)", value));
     name.initiator = value;
     return {};
   }
@@ -102,7 +103,8 @@ Result<IscsiName> IscsiName::parse(std::string_view text) {
     rest.remove_prefix(at + 1);
     name.user = take_until(file, '%');
     name.secret_file = file;
-    if (name.user.empty() || name.user.size() > kLongestName) return wrong(text, "the CHAP user is missing or too long");
+    if (name.user.empty() || name.user.size() > kLongestName)
+      return wrong(text, "the CHAP user is missing or too long");
     if (name.secret_file.empty()) return wrong(text, "the file of the CHAP secret is missing");
   }
   TRY_VOID(set_portal(name, text, take_until(rest, '/')));

@@ -246,7 +246,7 @@ bool IscsiSession::meet_obstacle(const scsi::Outcome& outcome) {
 Task<Result<scsi::Outcome>> IscsiSession::perform(scsi::Command command, IscsiData data) {
   std::optional<Time> give_up;
   for (;;) {
-    CO_TRY(IscsiConnection* connection, co_await connected());
+    CO_TRY(IscsiConnection * connection, co_await connected());
     if (!give_up) give_up = executor_.now() + target_.recovery + target_.timeout;
     IscsiConnection::Answer answer = co_await connection->perform(command, data);
     if (answer.answered && !meet_obstacle(answer.outcome)) co_return answer.outcome;
@@ -267,7 +267,7 @@ Task<Result<std::vector<std::byte>>> IscsiSession::query(scsi::Command command) 
 }
 
 Task<Result<scsi::Outcome>> IscsiSession::execute(scsi::Command command, std::span<std::byte> data) {
-  CO_TRY(IscsiConnection* connection, co_await connected());
+  CO_TRY(IscsiConnection * connection, co_await connected());
   IscsiData copy = IscsiData::of({data.begin(), data.end()});
   IscsiConnection::Answer answer = co_await connection->perform(command, copy);
   if (!answer.answered) {
@@ -306,7 +306,7 @@ Task<void> IscsiSession::make_power_witness() {
 }
 
 Task<Result<>> IscsiSession::reset_logical_unit() {
-  CO_TRY(IscsiConnection* connection, co_await connected());
+  CO_TRY(IscsiConnection * connection, co_await connected());
   Result<> reset = co_await connection->reset_logical_unit();
   // What this nexus had in flight is aborted as well, and mostly goes unanswered.
   if (reset && connection_) connection_->give_up("the logical unit was reset");
@@ -317,8 +317,8 @@ Task<Result<>> IscsiSession::reset_logical_unit() {
 Task<void> IscsiSession::close() {
   closing_ = true;
   if (connection_) connection_->begin_logout();
-  for (Time give_up = executor_.now() + kLogoutTime; connection_ && executor_.now() < give_up;)
-    [[maybe_unused]] bool notified = co_await changed_.wait_until(give_up);
+  for (Time give_up = executor_.now() + kLogoutTime; connection_ && executor_.now() < give_up;) [[maybe_unused]]
+    bool notified = co_await changed_.wait_until(give_up);
   keeper_.reset();
   connection_.reset();
 }

@@ -6,8 +6,8 @@
 ///
 ///   - the caller has not been told yet that the command is done. By the Device contract nothing that must come after
 ///     it can have been sent by this node, and no other node can have been handed the lock that covers it: between the
-///     first execution and the second there is nothing that could be undone. Commands in flight together may land in any
-///     order anyway, and a write executed twice leaves the same bytes as one executed once.
+///     first execution and the second there is nothing that could be undone. Commands in flight together may land in
+///     any order anyway, and a write executed twice leaves the same bytes as one executed once.
 ///   - what the old connection had in flight cannot land after the repetition: a login with the same initiator name and
 ///     session id makes the target end the old session and its commands before the login is answered (session
 ///     reinstatement, RFC 7143 6.3.5). Nothing is sent again before that. (tgt leaves a system call that has already
@@ -94,7 +94,7 @@ class IscsiSession final : public scsi::Transport {
   const IscsiName target_;
   const std::string shown_name_;
   IscsiIdentity identity_;
-  HelperThreads helper_;  ///< for looking up names
+  HelperThreads helper_;                         ///< for looking up names
   std::unique_ptr<IscsiConnection> connection_;  ///< null while there is none
   std::uint64_t connections_ = 0;
   std::optional<scsi::Capacity> capacity_;

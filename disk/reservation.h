@@ -53,11 +53,11 @@ struct ReservationState {
 
 /// What the disk says it can do. A false may also mean that it does not say.
 struct ReservationCapabilities {
-  bool persist_through_power_loss = false;         ///< PTPL_C: APTPL may be asked for
-  bool persisting = false;                         ///< PTPL_A: it is in force now
-  bool write_exclusive_registrants_only = true;    ///< where the disk lists its types and this is missing: false
-  std::optional<bool> preempt_and_abort{};         ///< empty: only trying it tells
-  bool logical_unit_reset = false;                 ///< reset_logical_unit() is there
+  bool persist_through_power_loss = false;       ///< PTPL_C: APTPL may be asked for
+  bool persisting = false;                       ///< PTPL_A: it is in force now
+  bool write_exclusive_registrants_only = true;  ///< where the disk lists its types and this is missing: false
+  std::optional<bool> preempt_and_abort{};       ///< empty: only trying it tells
+  bool logical_unit_reset = false;               ///< reset_logical_unit() is there
 };
 
 class Reservations {

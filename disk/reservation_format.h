@@ -1,5 +1,5 @@
-/// The bytes of persistent reservations: SPC-4 6.15 and 6.16 for SCSI, NVMe 1.4 6.13 (Reservation Report) for NVMe. What
-/// a disk answers is untrusted.
+/// The bytes of persistent reservations: SPC-4 6.15 and 6.16 for SCSI, NVMe 1.4 6.13 (Reservation Report) for NVMe.
+/// What a disk answers is untrusted.
 #pragma once
 
 #include <array>

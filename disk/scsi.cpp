@@ -272,8 +272,8 @@ Result<Capacity> decode_capacity(Bytes data) {
   constexpr std::uint64_t kMostPhysicalBytes = 1 << 30;
   capacity.physical_block_bytes =
       static_cast<std::uint32_t>(std::min(std::uint64_t{capacity.block_bytes} << exponent, kMostPhysicalBytes));
-  capacity.alignment_offset_bytes = static_cast<std::uint32_t>(
-      (get_big(data, 14, 2) & 0x3FFF) * capacity.block_bytes % capacity.physical_block_bytes);
+  capacity.alignment_offset_bytes = static_cast<std::uint32_t>((get_big(data, 14, 2) & 0x3FFF) * capacity.block_bytes %
+                                                               capacity.physical_block_bytes);
   capacity.thin = (byte_at(data, 14) & 0x80) != 0;
   return capacity;
 }

@@ -1,9 +1,9 @@
 /// Whether what a device has acknowledged is still there: writes that it may hold in a volatile cache, and whether that
 /// cache has been lost.
 ///
-/// A target that lost power with acknowledged writes in its cache answers the next flush with success, as if nothing had
-/// happened. To write them again is no way out: other nodes may have overwritten those blocks meanwhile. So every flush
-/// from then on fails, and whoever owns the volume starts from its journal.
+/// A target that lost power with acknowledged writes in its cache answers the next flush with success, as if nothing
+/// had happened. To write them again is no way out: other nodes may have overwritten those blocks meanwhile. So every
+/// flush from then on fails, and whoever owns the volume starts from its journal.
 #pragma once
 
 #include <algorithm>
