@@ -47,6 +47,8 @@ enum class WriteMode {
   write_through,  ///< stable when completed (FUA, or write and flush where the device has none)
 };
 
+class Reservations;
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -63,6 +65,10 @@ class Device {
   virtual Task<Result<>> flush() = 0;
   /// Tells the device that the range is not needed; its contents are undefined afterwards. EOPNOTSUPP if it cannot.
   virtual Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) = 0;
+
+  /// Persistent reservations, where the kind of device has them (whether this one does is for them to tell); null
+  /// elsewhere. Lives as long as the device. A write that the disk refuses because of one fails with EBADE.
+  virtual Reservations* reservations() { return nullptr; }
 
   /// The whole of one span; see read() and write().
   Task<Result<>> read(std::uint64_t offset_bytes, ReadSpan span);

@@ -6,23 +6,18 @@
 
 #include "base/file_descriptor.h"
 #include "base/sync.h"
-#include "disk/device.h"
 #include "disk/event_loop.h"
 #include "disk/helper_threads.h"
 #include "disk/ring.h"
+#include "disk/storage_device.h"
 
 namespace corral {
 
-struct UringDeviceOptions {
-  bool read_only = false;
-  /// Refuse a device that is in use, and refuse it to others: O_EXCL on a block device, flock on a file (shared when
-  /// read-only), which other Corral programs honour.
-  bool exclusive = true;
-  /// Operations with the kernel at a time; more wait their turn.
-  unsigned queue_depth = 128;
-};
+/// Exclusive use is O_EXCL on a block device and flock on a file (shared when read-only), which other Corral programs
+/// honour.
+using UringDeviceOptions = StorageOptions;
 
-class UringDevice final : public Device {
+class UringDevice final : public StorageDevice {
  public:
   /// Opens at once (blocking) on the loop's thread. EBUSY, with who and what, if exclusive use cannot be had; else what
   /// open() says.
@@ -36,8 +31,7 @@ class UringDevice final : public Device {
   /// False where the filesystem under an image file refused O_DIRECT.
   bool direct() const { return direct_; }
   const Ring& ring() const { return *ring_; }
-  /// Gives up the exclusive use of a block device, for a mount in the kernel that takes it over (type fuseblk).
-  void release_claim() { claim_ = FileDescriptor(); }
+  void release_claim() override { claim_ = FileDescriptor(); }
 
   using Device::read;
   using Device::write;
@@ -46,8 +40,7 @@ class UringDevice final : public Device {
   Task<Result<>> flush() override;
   Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
 
-  /// Takes no more operations (ESHUTDOWN) and returns when all have completed. Flushes nothing.
-  Task<void> close();
+  Task<void> close() override;
 
  private:
   UringDevice(EventLoop& loop, std::string name, FileDescriptor claim, FileDescriptor file, bool direct,

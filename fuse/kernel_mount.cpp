@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file_descriptor.h"
+#include "disk/open_device.h"
 #include "fuse/loop_device.h"
 
 namespace corral {
@@ -31,6 +32,11 @@ bool is_block_device(const std::string& path) {
   struct stat status{};
   return stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
 }
+
+Result<LoopDevice> attach_loop_device(const KernelMount::Request& request) {
+  if (!names_path(request.source)) return LoopDevice::attach_placeholder(request.source);
+  return LoopDevice::attach(request.source, (request.flags & MS_RDONLY) != 0);
+}
 }  // namespace
 
 Result<> KernelMount::mount(int fuse_device, Request request, const Logger& log) {
@@ -43,7 +49,7 @@ Result<> KernelMount::mount(int fuse_device, Request request, const Logger& log)
   Result<> mounted;
   if (is_block_device(request_.source)) {
     mounted = mount_as_block_device(request_.source, block_options);
-  } else if (auto loop = LoopDevice::attach(request_.source, (request_.flags & MS_RDONLY) != 0); loop) {
+  } else if (auto loop = attach_loop_device(request_); loop) {
     mounted = mount_as_block_device(loop->path, block_options);
   } else {
     log.warning("umount will return before the volume is written: {}", loop.error().describe());

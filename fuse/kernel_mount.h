@@ -3,7 +3,8 @@
 ///
 /// The mount is of type fuseblk, whose umount(2) waits until the front has answered DESTROY: when umount returns, the
 /// volume is written and its journal clean. fuseblk wants a block device, which the kernel then holds exclusively. For
-/// an image file a loop device is attached for that purpose alone; the filesystem's own I/O goes to the file.
+/// an image file a loop device is attached for that purpose alone, and for a disk behind iSCSI one without contents;
+/// the filesystem's own I/O goes to the file or the disk.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@ namespace corral {
 class KernelMount {
  public:
   struct Request {
-    std::string source;     ///< block device or image file, absolute
+    std::string source;     ///< block device or image file, absolute, or iscsi:// name
     std::string directory;  ///< mount point, absolute
     unsigned long flags = 0;
     std::string security_options;  ///< SELinux contexts for the kernel, as given

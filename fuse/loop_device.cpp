@@ -7,18 +7,16 @@
 #include <fmt/format.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 namespace corral {
 
 namespace {
 /// Others attach loop devices too and may take the free one first.
 constexpr int kAttempts = 32;
-}  // namespace
 
-Result<LoopDevice> LoopDevice::attach(const std::string& file, bool read_only) {
+Result<LoopDevice> attach_to(const FileDescriptor& backing, const std::string& file, bool read_only) {
   int access = read_only ? O_RDONLY : O_RDWR;
-  FileDescriptor backing(open(file.c_str(), access | O_CLOEXEC));
-  if (!backing) return fail(errno, "{}: {}", file, strerror(errno));
   FileDescriptor control(open("/dev/loop-control", O_RDWR | O_CLOEXEC));
   if (!control) return fail(errno, "/dev/loop-control: {}", strerror(errno));
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
@@ -36,6 +34,20 @@ Result<LoopDevice> LoopDevice::attach(const std::string& file, bool read_only) {
     if (errno != EBUSY) return fail(errno, "attaching {} to {}: {}", path, file, strerror(errno));
   }
   return fail(EBUSY, "no free loop device");
+}
+}  // namespace
+
+Result<LoopDevice> LoopDevice::attach(const std::string& file, bool read_only) {
+  FileDescriptor backing(open(file.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  if (!backing) return fail(errno, "{}: {}", file, strerror(errno));
+  return attach_to(backing, file, read_only);
+}
+
+Result<LoopDevice> LoopDevice::attach_placeholder(const std::string& name) {
+  constexpr off_t kBytes = 1 << 20;
+  FileDescriptor backing(memfd_create("placeholder", MFD_CLOEXEC));
+  if (!backing || ftruncate(backing.get(), kBytes) != 0) return fail(errno, "memfd_create: {}", strerror(errno));
+  return attach_to(backing, name, false);
 }
 
 }  // namespace corral

@@ -1,4 +1,4 @@
-/// A loop block device over an image file.
+/// A loop block device over an image file, or over nothing.
 #pragma once
 
 #include <string>
@@ -14,6 +14,8 @@ struct LoopDevice {
   FileDescriptor descriptor;
 
   static Result<LoopDevice> attach(const std::string& file, bool read_only);
+  /// A block device without contents, `name` being told as its backing file: for a mount that wants some block device.
+  static Result<LoopDevice> attach_placeholder(const std::string& name);
 };
 
 }  // namespace corral

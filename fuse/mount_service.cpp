@@ -7,6 +7,8 @@
 #include <sys/mount.h>
 #include <sys/random.h>
 
+#include "disk/open_device.h"
+
 namespace corral {
 
 namespace {
@@ -56,9 +58,9 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
 }
 
 Task<Result<>> MountService::mount_volume() {
-  UringDeviceOptions options;
+  StorageOptions options;
   options.read_only = arguments_.filesystem.read_only;
-  CO_TRY(device_, UringDevice::open(loop_, arguments_.device, options));
+  CO_TRY(device_, co_await open_device(loop_, arguments_.device, options));
   Filesystem::Environment environment{
       .executor = loop_.executor(), .device = *device_, .log = sink_, .random_seed = random_seed()};
   Result<std::unique_ptr<Filesystem>> filesystem = co_await Filesystem::mount(environment, arguments_.filesystem);

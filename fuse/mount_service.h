@@ -14,7 +14,7 @@
 #include "base/sync.h"
 #include "disk/event_loop.h"
 #include "disk/helper_threads.h"
-#include "disk/uring_device.h"
+#include "disk/storage_device.h"
 #include "fuse/front.h"
 #include "fuse/kernel_mount.h"
 #include "fuse/mount_arguments.h"
@@ -44,7 +44,7 @@ class MountService {
   Logger log_;
   EventLoop loop_;
   HelperThreads helpers_;
-  std::unique_ptr<UringDevice> device_;
+  std::unique_ptr<StorageDevice> device_;
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<Front> front_;
   KernelMount kernel_mount_;

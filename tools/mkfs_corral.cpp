@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "disk/event_loop.h"
-#include "disk/uring_device.h"
+#include "disk/open_device.h"
 #include "tools/mkfs/volume_image.h"
 #include "tools/mkfs/write_volume.h"
 #include "tools/mkfs_corral/command_line.h"
@@ -30,8 +30,9 @@ DeviceGeometry geometry_for(const CommandLine& command, const Device& device) {
 }
 
 /// Refuses, asks or erases, as the user wants it, what somebody may still need.
-Result<> clear_old_contents(const CommandLine& command) {
-  TRY(auto found, find_signatures(command.device));
+Result<> clear_old_contents(const CommandLine& command, EventLoop& loop, Device& device) {
+  TRY(Signatures signatures, loop.run_until_done(Signatures::find(device)));
+  const std::vector<std::string>& found = signatures.found();
   if (found.empty()) return {};
   const std::string contents = fmt::format("{}", fmt::join(found, " and "));
   if (!command.override_contents) {
@@ -39,7 +40,7 @@ Result<> clear_old_contents(const CommandLine& command) {
       return fail(EEXIST, "{} contains {}; -O overwrites it", command.device, contents);
     if (!confirm_overwrite(command.device, contents)) return fail(ECANCELED, "nothing was changed");
   }
-  return wipe_signatures(command.device);
+  return loop.run_until_done(signatures.wipe(device));
 }
 
 void warn_of_small_blocks(const CommandLine& command, const DeviceGeometry& geometry) {
@@ -54,12 +55,12 @@ void warn_of_small_blocks(const CommandLine& command, const DeviceGeometry& geom
 
 Result<> make_volume(const CommandLine& command) {
   EventLoop loop;
-  TRY(auto device, UringDevice::open(loop, command.device));
+  TRY(auto device, loop.run_until_done(open_device(loop, command.device)));
   const DeviceGeometry geometry = geometry_for(command, *device);
   auto image = VolumeImage::plan(command.format, geometry);
   if (!image) return std::unexpected(image.error().within(command.device));
   if (!command.quiet) warn_of_small_blocks(command, geometry);
-  TRY_VOID(clear_old_contents(command));
+  TRY_VOID(clear_old_contents(command, loop, *device));
   if (command.debug) fmt::print("{}", layout_details(*image));
 
   ProgressLine progress(!command.quiet && isatty(STDOUT_FILENO) != 0);
@@ -69,6 +70,7 @@ Result<> make_volume(const CommandLine& command) {
                      }};
   auto written = loop.run_until_done(write_volume(loop.executor(), *device, *image, std::move(write)));
   progress.end();
+  loop.run_until_done(device->close());
   if (!written) return written;
   if (!command.quiet) fmt::print("{}", summary(command.device, device->geometry(), *image));
   return {};

@@ -16,6 +16,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "disk/open_device.h"
 #include "fuse/mount_service.h"
 
 namespace {
@@ -117,7 +118,8 @@ CommandLine parse(int argc, char** argv) {
   bool ignored = false;
   CLI::App app("Mounts a GFS2 volume.", kProgram);
   app.set_version_flag("-V,--version", std::string(kProgram) + " " + CORRAL_VERSION);
-  app.add_option("device", line.arguments.device, "block device or image file")->required();
+  app.add_option("device", line.arguments.device, "block device, image file or iscsi://host[:port]/target/lun")
+      ->required();
   app.add_option("directory", line.arguments.directory, "where to mount it")->required();
   app.add_option("-o", options, "mount options, separated by commas")->allow_extra_args(false);
   app.add_flag("-f", line.foreground, "stay in the foreground, messages to stderr");
@@ -146,12 +148,9 @@ Result<std::string> absolute(const std::string& path) {
 }
 
 Result<> check_places(MountArguments& arguments) {
-  TRY(arguments.device, absolute(arguments.device));
+  TRY(arguments.device, absolute_device_name(arguments.device));
   TRY(arguments.directory, absolute(arguments.directory));
   struct stat status{};
-  if (stat(arguments.device.c_str(), &status) != 0) return fail(errno, "{}: {}", arguments.device, strerror(errno));
-  if (!S_ISBLK(status.st_mode) && !S_ISREG(status.st_mode))
-    return fail(ENOTBLK, "{}: not a block device or image file", arguments.device);
   if (stat(arguments.directory.c_str(), &status) != 0)
     return fail(errno, "{}: {}", arguments.directory, strerror(errno));
   if (!S_ISDIR(status.st_mode)) return fail(ENOTDIR, "{}: not a directory", arguments.directory);

@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "disk/event_loop.h"
-#include "disk/uring_device.h"
+#include "disk/open_device.h"
 #include "offline/journals.h"
 #include "offline/volume_reader.h"
 
@@ -58,7 +58,7 @@ void print(const OfflineReplay& one, bool dry_run) {
 
 ReplayCommand::ReplayCommand(CLI::App& app, int& status) {
   CLI::App* command = app.add_subcommand("replay", "Replay the journals of a volume that is not mounted");
-  command->add_option("device", device_, "Block device or image file")->required();
+  command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   command->add_flag("-n,--dry-run", dry_run_, "Only say what would be replayed; exit status 1 if a journal is dirty");
   command->add_option("--journal", journal_, "Only this journal (0 is the first)");
   command->add_flag("--json", json_, "Report as JSON");
@@ -69,7 +69,7 @@ int ReplayCommand::run() const {
   // What the journals say is the report's; the log is for what goes wrong.
   SystemLogSink sink("corral", json_ ? LogLevel::warning : LogLevel::info, true, false);
   EventLoop loop;
-  auto device = UringDevice::open(loop, device_, {.read_only = dry_run_});
+  auto device = loop.run_until_done(open_device(loop, device_, {.read_only = dry_run_}));
   if (!device) {
     fmt::print(stderr, "corral: {}\n", device.error().describe());
     return kFailed;
