@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "tools/corral/replay_command.h"
+#include "tools/corral/volume_commands.h"
 
 int main(int argc, char** argv) {
   CLI::App app("Looks after Corral volumes.", "corral");
@@ -12,6 +13,9 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   int status = 0;
   corral::ReplayCommand replay(app, status);
+  corral::AdoptCommand adopt(app, status);
+  corral::ReleaseCommand release(app, status);
+  corral::ConfigCommand config(app, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -81,6 +81,9 @@ Result<> check_options(const FormatOptions& options) {
   if (options.lock_protocol != kLockCorral && options.lock_protocol != kLockDlm && options.lock_protocol != kLockNolock)
     return fail(EINVAL, "lock protocol '{}' is not known; choose {}, {} or {}", options.lock_protocol, kLockCorral,
                 kLockDlm, kLockNolock);
+  if (has_cluster_area(options) && options.journals > cluster::kSlots)
+    return fail(EINVAL, "{} journals are more than the {} nodes that a cluster can have", options.journals,
+                cluster::kSlots);
   TRY_VOID(check_lock_table(options));
   return check_stripe(options);
 }

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "cluster/area_format.h"
 #include "ondisk/layout.h"
 
 namespace corral::mkfs {
@@ -48,8 +49,14 @@ struct FormatOptions {
   bool align = true;             ///< align resource groups to stripes
   std::optional<Stripe> stripe;  ///< default what the device says
   std::array<std::uint8_t, 16> uuid{};
-  WallTime now{};  ///< time stamp of every inode
+  cluster::Header cluster{};  ///< of the cluster area, which volumes with lock_corral have
+  WallTime now{};             ///< time stamp of every inode
 };
+
+/// True where the volume gets a cluster area.
+inline bool has_cluster_area(const FormatOptions& options) {
+  return options.lock_protocol == kLockCorral;
+}
 
 /// EINVAL with a message for the option that is wrong by itself, whatever the device.
 Result<> check_options(const FormatOptions& options);

@@ -127,12 +127,16 @@ SystemFiles Placer::system_files(BlockNo data0, std::uint64_t groups) const {
   files.statfs = take(1);
   files.quota = take(1);
   files.rindex_data_blocks = rindex_data_blocks(groups);
-  files.rindex = next;
+  files.rindex = take(files.rindex_data_blocks == 0 ? 1 : FileTree(geometry_, next, files.rindex_data_blocks).blocks());
+  if (has_cluster_area(options_))
+    files.cluster_area =
+        FileTree(geometry_, next, geometry_.blocks_for(cluster::area_file_bytes(geometry_.block_size())));
   return files;
 }
 
 std::uint64_t Placer::system_blocks(std::uint64_t groups) const {
   const SystemFiles files = system_files(BlockNo(0), groups);
+  if (files.cluster_area) return (files.cluster_area->dinode() + files.cluster_area->blocks()).value;
   const std::uint64_t data = files.rindex_data_blocks;
   return files.rindex.value + (data == 0 ? 1 : FileTree(geometry_, files.rindex, data).blocks());
 }
@@ -230,6 +234,7 @@ Result<Placement> Placer::place() {
   const SystemFiles system = system_files(groups_[nodes_.size()].data0(), groups_.size());
   groups_[nodes_.size()].dinodes = {system.root, system.master, system.jindex, system.per_node,
                                     system.inum, system.statfs, system.quota,  system.rindex};
+  if (system.cluster_area) groups_[nodes_.size()].dinodes.push_back(system.cluster_area->dinode());
   return Placement{.geometry = geometry_,
                    .volume_blocks = volume_blocks_,
                    .journal_mebibytes = journal_mebibytes_,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -50,6 +51,7 @@ struct SystemFiles {
   BlockNo quota;
   BlockNo rindex;
   std::uint64_t rindex_data_blocks;  ///< 0: stuffed
+  std::optional<FileTree> cluster_area{};
 };
 
 /// How many blocks the directories take; they depend on names alone.

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/check.h"
+#include "cluster/area.h"
 #include "ondisk/checksum.h"
 
 namespace corral::mkfs {
@@ -20,12 +21,13 @@ namespace {
 constexpr std::uint32_t kSystemFile = kDinodeSystem | kDinodeJournaledData;
 
 /// Directories with names and no inodes yet: their sizes are needed before anything has a place.
-DirectoryBuilder master_directory(const Geometry& geometry) {
+DirectoryBuilder master_directory(const Geometry& geometry, const FormatOptions& options) {
   DirectoryBuilder directory(geometry);
   for (const char* name : {"jindex", "per_node"})
     directory.add(name, DT_DIR);
   for (const char* name : {"inum", "statfs", "rindex", "quota"})
     directory.add(name, DT_REG);
+  if (has_cluster_area(options)) directory.add(cluster::kAreaFileName, DT_REG);
   return directory;
 }
 
@@ -83,7 +85,7 @@ Result<VolumeImage> VolumeImage::plan(const FormatOptions& options, const Device
   TRY_VOID(check_options(options));
   const Geometry geometry(options.block_size);
   TRY(auto placement, place_volume(options, device,
-                                   {.master_blocks = master_directory(geometry).blocks(),
+                                   {.master_blocks = master_directory(geometry, options).blocks(),
                                     .jindex_blocks = jindex_directory(geometry, options.journals).blocks(),
                                     .per_node_blocks = per_node_directory(geometry, options.journals).blocks()}));
   return VolumeImage(options, std::move(placement));
@@ -94,6 +96,9 @@ VolumeImage::VolumeImage(const FormatOptions& options, Placement placement)
   name_inodes();
   make_directories();
   make_small_files();
+  if (!placement_.system.cluster_area) return;
+  const AlignedBuffer area = cluster::ClusterArea::new_contents(options_.cluster);
+  area_.assign(area.span().begin(), area.span().end());
 }
 
 InodeIdentity VolumeImage::new_inode(BlockNo address) {
@@ -109,12 +114,14 @@ void VolumeImage::name_inodes() {
                     .inum = new_inode(files.inum),
                     .statfs = new_inode(files.statfs),
                     .quota = new_inode(files.quota),
-                    .rindex = new_inode(files.rindex)};
+                    .rindex = new_inode(files.rindex),
+                    .cluster_area = {}};
   for (const NodeFiles& node : placement_.nodes)
     node_inodes_.push_back({.journal = new_inode(node.journal.dinode()),
                             .inum_range = new_inode(node.inum_range),
                             .statfs_change = new_inode(node.statfs_change),
                             .quota_change = new_inode(node.quota_change.dinode())});
+  if (files.cluster_area) system_inodes_.cluster_area = new_inode(files.cluster_area->dinode());
 }
 
 Dinode VolumeImage::new_dinode(const InodeIdentity& inode, std::uint32_t mode, std::uint32_t flags) const {
@@ -163,9 +170,11 @@ void VolumeImage::make_directories() {
     journals.push_back(node.journal);
     node_files.insert(node_files.end(), {node.inum_range, node.statfs_change, node.quota_change});
   }
-  const std::array top_level{inodes.jindex, inodes.per_node, inodes.inum, inodes.statfs, inodes.rindex, inodes.quota};
+  std::vector<InodeIdentity> top_level{inodes.jindex, inodes.per_node, inodes.inum,
+                                       inodes.statfs, inodes.rindex,   inodes.quota};
+  if (placement_.system.cluster_area) top_level.push_back(inodes.cluster_area);
   keep(DirectoryBuilder(geometry()).build(new_directory(inodes.root, 0755, 0, 0), inodes.root, {}));
-  keep(master_directory(geometry())
+  keep(master_directory(geometry(), options_)
            .build(new_directory(inodes.master, 0755, kDinodeSystem, 2), inodes.master, top_level));
   keep(jindex_directory(geometry(), options_.journals)
            .build(new_directory(inodes.jindex, 0700, kDinodeSystem, 0), inodes.master, journals));
@@ -219,6 +228,8 @@ void VolumeImage::fill(BlockNo address, std::span<std::byte> block) const {
   }
   const auto index = static_cast<std::size_t>(&group - groups.data());
   if (index < placement_.nodes.size()) return fill_node_block(index, address, block);
+  const auto& area = placement_.system.cluster_area;
+  if (area && area->contains(address)) return fill_area_block(*area, address, block);
   fill_rindex_block(address, block);
 }
 
@@ -314,6 +325,18 @@ void VolumeImage::fill_log_header(const NodeFiles& files, BlockNo address, std::
   header.quota_addr = files.quota_change.dinode().value;
   header.hash = log_header_hash(header);
   header.crc = log_header_crc(block);
+}
+
+void VolumeImage::fill_area_block(const FileTree& area, BlockNo address, std::span<std::byte> block) const {
+  if (address == area.dinode())
+    return fill_tree_dinode(area, system_inodes_.cluster_area, cluster::area_file_bytes(geometry().block_size()),
+                            block);
+  if (address < area.first_data()) return area.fill_indirect(address, block);
+  const std::uint64_t begin = cluster::area_offset_in(geometry().offset_bytes(area.first_data()));
+  const std::uint64_t at = geometry().offset_bytes(address);
+  // Where blocks are smaller than records, some lie before the area's begin or behind its end.
+  if (at < begin || at >= begin + cluster::kAreaBytes) return;
+  std::memcpy(block.data(), area_.data() + (at - begin), block.size());
 }
 
 ResourceGroupIndexEntry VolumeImage::rindex_entry(std::size_t index) const {

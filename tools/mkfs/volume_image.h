@@ -59,6 +59,7 @@ class VolumeImage {
   void fill_log_header(const NodeFiles& files, BlockNo address, std::span<std::byte> block) const;
   void fill_tree_dinode(const FileTree& tree, const ondisk::InodeIdentity& inode, std::uint64_t size,
                         std::span<std::byte> block) const;
+  void fill_area_block(const FileTree& area, BlockNo address, std::span<std::byte> block) const;
   void fill_rindex_block(BlockNo address, std::span<std::byte> block) const;
   ondisk::ResourceGroupIndexEntry rindex_entry(std::size_t group) const;
 
@@ -69,7 +70,7 @@ class VolumeImage {
     ondisk::InodeIdentity quota_change;
   };
   struct SystemInodes {
-    ondisk::InodeIdentity root, master, jindex, per_node, inum, statfs, quota, rindex;
+    ondisk::InodeIdentity root, master, jindex, per_node, inum, statfs, quota, rindex, cluster_area;
   };
 
   FormatOptions options_;
@@ -78,6 +79,7 @@ class VolumeImage {
   std::vector<NodeInodes> node_inodes_;
   SystemInodes system_inodes_{};
   std::map<BlockNo, BlockBytes> kept_;  ///< directories and stuffed files
+  BlockBytes area_;                     ///< contents of the cluster area, if there is one
 };
 
 }  // namespace corral::mkfs

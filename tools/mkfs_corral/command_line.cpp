@@ -10,6 +10,8 @@
 #include <fmt/format.h>
 #include <uuid/uuid.h>
 
+#include "tools/mkfs/new_cluster.h"
+
 namespace corral::mkfs {
 
 namespace {
@@ -100,6 +102,7 @@ Result<> complete(RawOptions& raw, WallTime now) {
   if (!raw.extended.empty()) TRY_VOID(apply_extended_options(raw.extended, raw.command));
   if (raw.command.device.empty()) return fail(EINVAL, "no device given");
   TRY_VOID(check_uuid(raw.uuid, raw.command));
+  raw.command.format.cluster = new_cluster();
   return check_options(raw.command.format);
 }
 

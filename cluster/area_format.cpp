@@ -1,0 +1,270 @@
+#include "cluster/area_format.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "ondisk/checksum.h"
+#include "ondisk/endian.h"
+#include "ondisk/layout.h"
+
+namespace corral::cluster {
+
+using ondisk::be16;
+using ondisk::be32;
+using ondisk::be64;
+using ondisk::view;
+
+namespace {
+
+constexpr std::uint32_t kRecordMagic = 0x434F5241;  // "CORA"
+
+enum class RecordType : std::uint32_t { header = 1, view = 2, slot = 3 };
+
+struct RecordHead {
+  be32 magic;
+  be32 type;
+  be32 version;
+  be32 crc;  ///< CRC-32C of the checked bytes with this field 0
+  be64 generation;
+  Uuid cluster;
+};
+static_assert(sizeof(RecordHead) == 40 && offsetof(RecordHead, crc) == 12);
+
+struct HeaderBytes {
+  RecordHead head;
+  Secret secret;
+  be32 slots;
+  be32 failure_timeout_ms;
+  be32 quorum;
+  be16 port;
+};
+static_assert(sizeof(HeaderBytes) == 86 && offsetof(HeaderBytes, slots) == 72);
+
+struct MemberBytes {
+  be32 slot;
+  be32 reserved;
+  be64 incarnation;
+};
+struct ViewBytes {
+  RecordHead head;
+  be64 number;
+  be32 leader;
+  be32 expected_nodes;
+  be32 member_count;
+  be32 reserved;
+  std::array<MemberBytes, kSlots> members;
+};
+static_assert(sizeof(ViewBytes) == 64 + 16 * kSlots && sizeof(ViewBytes) <= kRecordBytes);
+
+struct SlotBytes {
+  RecordHead head;
+  be32 slot;
+  be32 state;
+  be64 incarnation;
+  be64 key;
+  be64 heartbeat;
+  be64 view_number;
+  be32 protocol_version;
+  be32 cycle_ms;
+  be16 port;
+  std::uint8_t health;
+  std::uint8_t address_count;
+  std::uint8_t name_bytes;
+  std::array<std::uint8_t, 3> reserved;
+  std::array<Address, kMostAddresses> addresses;
+  std::array<char, kNameMostBytes> name;
+  std::array<std::uint8_t, kSlots / 8> hears;  ///< bit n % 8 of byte n / 8
+};
+static_assert(sizeof(SlotBytes) == 240 && sizeof(SlotBytes) <= kSlotRecordBytes);
+
+std::uint32_t crc_of(std::span<const std::byte> bytes) {
+  std::vector<std::byte> copy(bytes.begin(), bytes.end());
+  view<RecordHead>(copy).crc = 0u;
+  return ondisk::crc32c(copy);
+}
+
+void begin_record(std::span<std::byte> record, RecordType type, std::uint64_t generation, const Uuid& cluster) {
+  CHECK_INVARIANT(record.size() == kRecordBytes);
+  std::ranges::fill(record, std::byte{0});
+  auto& head = view<RecordHead>(record);
+  head.magic = kRecordMagic;
+  head.type = static_cast<std::uint32_t>(type);
+  head.version = kFormatVersion;
+  head.generation = generation;
+  head.cluster = cluster;
+}
+
+void seal(std::span<std::byte> checked) {
+  view<RecordHead>(checked).crc = crc_of(checked);
+}
+
+Result<> check_record(std::span<const std::byte> checked, RecordType type, std::string_view what) {
+  const auto& head = view<RecordHead>(checked);
+  if (head.magic != kRecordMagic)
+    return fail_corrupt("cluster area: {}: magic number {:#x}, expected {:#x}", what, head.magic.value(), kRecordMagic);
+  if (head.crc != crc_of(checked))
+    return fail_corrupt("cluster area: {}: checksum {:#x}, expected {:#x}", what, head.crc.value(), crc_of(checked));
+  if (head.version != kFormatVersion)
+    return fail(EPROTONOSUPPORT, "cluster area: {}: format version {}, this program knows {}: use a newer one", what,
+                head.version.value(), kFormatVersion);
+  if (head.type != static_cast<std::uint32_t>(type))
+    return fail_corrupt("cluster area: {}: record type {}, expected {}", what, head.type.value(),
+                        static_cast<std::uint32_t>(type));
+  return {};
+}
+
+bool are_ordered(const std::vector<Member>& members) {
+  return std::ranges::adjacent_find(members, [](const Member& a, const Member& b) { return a.slot >= b.slot; }) ==
+         members.end();
+}
+
+}  // namespace
+
+bool View::contains(const Member& member) const {
+  return std::ranges::find(members, member) != members.end();
+}
+
+bool is_valid_node_name(std::string_view name) {
+  return !name.empty() && name.size() <= kNameMostBytes &&
+         std::ranges::all_of(name, [](char c) { return c > ' ' && c <= '~'; });
+}
+
+Result<> check_settings(const Settings& settings) {
+  if (settings.failure_timeout_ms < kLeastFailureTimeoutMs || settings.failure_timeout_ms > kMostFailureTimeoutMs)
+    return fail(EINVAL, "failure-timeout of {} ms: must be {} to {} ms", settings.failure_timeout_ms,
+                kLeastFailureTimeoutMs, kMostFailureTimeoutMs);
+  if (settings.quorum != QuorumPolicy::last_man_standing && settings.quorum != QuorumPolicy::majority)
+    return fail(EINVAL, "quorum policy {} is not known", static_cast<std::uint32_t>(settings.quorum));
+  if (settings.port == 0) return fail(EINVAL, "port 0: must be 1 to 65535");
+  return {};
+}
+
+void encode_header(const Header& header, std::span<std::byte> record) {
+  CHECK_INVARIANT(check_settings(header.settings).has_value());
+  begin_record(record, RecordType::header, header.generation, header.cluster);
+  auto& bytes = view<HeaderBytes>(record);
+  bytes.secret = header.secret;
+  bytes.slots = kSlots;
+  bytes.failure_timeout_ms = header.settings.failure_timeout_ms;
+  bytes.quorum = static_cast<std::uint32_t>(header.settings.quorum);
+  bytes.port = header.settings.port;
+  seal(record);
+}
+
+Result<Header> decode_header(std::span<const std::byte> record) {
+  CHECK_INVARIANT(record.size() == kRecordBytes);
+  TRY_VOID(check_record(record, RecordType::header, "header"));
+  const auto& bytes = view<HeaderBytes>(record);
+  if (bytes.slots != kSlots)
+    return fail_corrupt("cluster area: header: {} slots, expected {}", bytes.slots.value(), kSlots);
+  Header header{.generation = bytes.head.generation,
+                .cluster = bytes.head.cluster,
+                .secret = bytes.secret,
+                .settings = {.failure_timeout_ms = bytes.failure_timeout_ms,
+                             .quorum = static_cast<QuorumPolicy>(bytes.quorum.value()),
+                             .port = bytes.port}};
+  if (auto checked = check_settings(header.settings); !checked)
+    return fail_corrupt("cluster area: header: {}", checked.error().message());
+  return header;
+}
+
+void encode_view(const View& state, std::span<std::byte> record) {
+  CHECK_INVARIANT(state.members.size() <= kSlots && are_ordered(state.members));
+  begin_record(record, RecordType::view, state.generation, state.cluster);
+  auto& bytes = view<ViewBytes>(record);
+  bytes.number = state.number;
+  bytes.leader = state.leader.value;
+  bytes.expected_nodes = state.expected_nodes;
+  bytes.member_count = static_cast<std::uint32_t>(state.members.size());
+  for (std::size_t i = 0; i < state.members.size(); ++i) {
+    bytes.members[i].slot = state.members[i].slot.value;
+    bytes.members[i].incarnation = state.members[i].incarnation.value;
+  }
+  seal(record);
+}
+
+Result<View> decode_view(std::span<const std::byte> record) {
+  CHECK_INVARIANT(record.size() == kRecordBytes);
+  TRY_VOID(check_record(record, RecordType::view, "view"));
+  const auto& bytes = view<ViewBytes>(record);
+  const std::uint32_t count = bytes.member_count;
+  if (count > kSlots) return fail_corrupt("cluster area: view: {} members, expected at most {}", count, kSlots);
+  View state{.generation = bytes.head.generation,
+             .cluster = bytes.head.cluster,
+             .number = bytes.number,
+             .leader = SlotId(bytes.leader),
+             .expected_nodes = bytes.expected_nodes};
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Member member{SlotId(bytes.members[i].slot), Incarnation(bytes.members[i].incarnation)};
+    if (member.slot.value >= kSlots || !member.incarnation)
+      return fail_corrupt("cluster area: view: member {} with slot {} and incarnation {:#x}", i, member.slot.value,
+                          member.incarnation.value);
+    state.members.push_back(member);
+  }
+  if (!are_ordered(state.members)) return fail_corrupt("cluster area: view: members out of order");
+  if (state.leader.value >= kSlots || state.expected_nodes < count)
+    return fail_corrupt("cluster area: view: leader {}, {} nodes expected, {} members", state.leader.value,
+                        state.expected_nodes, count);
+  return state;
+}
+
+void encode_slot(const Slot& slot, std::span<std::byte> record) {
+  CHECK_INVARIANT(slot.id.value < kSlots && slot.name.size() <= kNameMostBytes);
+  CHECK_INVARIANT(slot.addresses.size() <= kMostAddresses);
+  begin_record(record, RecordType::slot, 0, slot.cluster);
+  auto& bytes = view<SlotBytes>(record);
+  bytes.slot = slot.id.value;
+  bytes.state = static_cast<std::uint32_t>(slot.state);
+  bytes.incarnation = slot.incarnation.value;
+  bytes.key = slot.key;
+  bytes.heartbeat = slot.heartbeat;
+  bytes.view_number = slot.view_number;
+  bytes.protocol_version = slot.protocol_version;
+  bytes.cycle_ms = slot.cycle_ms;
+  bytes.port = slot.port;
+  bytes.health = slot.health;
+  bytes.address_count = static_cast<std::uint8_t>(slot.addresses.size());
+  std::ranges::copy(slot.addresses, bytes.addresses.begin());
+  bytes.name_bytes = static_cast<std::uint8_t>(slot.name.size());
+  std::ranges::copy(slot.name, bytes.name.begin());
+  for (std::uint32_t i = 0; i < kSlots; ++i) {
+    if (slot.hears[i]) bytes.hears[i / 8] = static_cast<std::uint8_t>(bytes.hears[i / 8] | 1u << i % 8);
+  }
+  seal(record.first(kSlotRecordBytes));
+}
+
+Result<Slot> decode_slot(std::span<const std::byte> record, SlotId id) {
+  CHECK_INVARIANT(record.size() == kRecordBytes);
+  const std::string what = fmt::format("slot {}", id.value);
+  TRY_VOID(check_record(record.first(kSlotRecordBytes), RecordType::slot, what));
+  const auto& bytes = view<SlotBytes>(record);
+  Slot slot{.id = id,
+            .cluster = bytes.head.cluster,
+            .state = static_cast<SlotState>(bytes.state.value()),
+            .incarnation = Incarnation(bytes.incarnation),
+            .key = bytes.key,
+            .heartbeat = bytes.heartbeat,
+            .view_number = bytes.view_number,
+            .protocol_version = bytes.protocol_version,
+            .cycle_ms = bytes.cycle_ms,
+            .health = bytes.health,
+            .port = bytes.port};
+  if (bytes.slot != id.value) return fail_corrupt("cluster area: {}: carries number {}", what, bytes.slot.value());
+  if (bytes.state > static_cast<std::uint32_t>(SlotState::member))
+    return fail_corrupt("cluster area: {}: state {} is not known", what, bytes.state.value());
+  if (bytes.address_count > kMostAddresses || bytes.name_bytes > kNameMostBytes)
+    return fail_corrupt("cluster area: {}: {} addresses, name of {} bytes", what, bytes.address_count,
+                        bytes.name_bytes);
+  slot.addresses.assign(bytes.addresses.begin(), bytes.addresses.begin() + bytes.address_count);
+  slot.name.assign(bytes.name.begin(), bytes.name.begin() + bytes.name_bytes);
+  for (std::uint32_t i = 0; i < kSlots; ++i)
+    slot.hears[i] = (bytes.hears[i / 8] >> i % 8 & 1) != 0;
+  const bool is_free = slot.state == SlotState::free;
+  if (is_free ? slot.incarnation.value != 0 : !slot.incarnation || !is_valid_node_name(slot.name))
+    return fail_corrupt("cluster area: {}: state {} with incarnation {:#x} and a name of {} bytes", what,
+                        bytes.state.value(), slot.incarnation.value, slot.name.size());
+  return slot;
+}
+
+}  // namespace corral::cluster

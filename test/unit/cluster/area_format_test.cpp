@@ -1,0 +1,168 @@
+#include "cluster/area_format.h"
+
+#include <cstring>
+
+#include "base/aligned_buffer.h"
+#include "base/random.h"
+#include "cluster/settings.h"
+#include "test/support/catch.h"
+
+using namespace corral;
+using namespace corral::cluster;
+
+namespace {
+
+Header sample_header() {
+  Header header{.generation = 7,
+                .settings = {.failure_timeout_ms = 2500, .quorum = QuorumPolicy::majority, .port = 99}};
+  header.cluster[0] = 0xAB;
+  header.secret[31] = 0xCD;
+  return header;
+}
+
+View sample_view() {
+  View view{.generation = 9, .number = 12, .leader = SlotId(1), .expected_nodes = 3};
+  view.members = {{SlotId(1), Incarnation(0x1111)}, {SlotId(127), Incarnation(0x2222)}};
+  return view;
+}
+
+Slot sample_slot() {
+  Slot slot{.id = SlotId(3),
+            .state = SlotState::member,
+            .incarnation = Incarnation(0xFEED),
+            .key = 0x123456789ABCDEF0,
+            .heartbeat = 17,
+            .view_number = 12,
+            .protocol_version = 1,
+            .cycle_ms = 4,
+            .health = 100,
+            .port = 7007,
+            .name = "node-a.example"};
+  slot.addresses = {Address{0xFE, 0x80}, Address{}};
+  slot.addresses[1][15] = 1;
+  slot.hears.set(0);
+  slot.hears.set(9);
+  slot.hears.set(127);
+  return slot;
+}
+
+/// Every single flipped bit of what is used must be noticed.
+template <class Decode>
+void check_every_flip(AlignedBuffer& record, std::size_t bytes, Decode decode) {
+  for (std::size_t bit = 0; bit < bytes * 8; ++bit) {
+    record.span()[bit / 8] ^= std::byte{1} << (bit % 8);
+    const auto result = decode(record.span());
+    REQUIRE_FALSE(result);
+    REQUIRE_FALSE(result.error().message().empty());
+    record.span()[bit / 8] ^= std::byte{1} << (bit % 8);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("records come back as they were written") {
+  AlignedBuffer record(kRecordBytes);
+  encode_header(sample_header(), record.span());
+  CHECK(*decode_header(record.span()) == sample_header());
+  encode_view(sample_view(), record.span());
+  CHECK(*decode_view(record.span()) == sample_view());
+  encode_slot(sample_slot(), record.span());
+  CHECK(*decode_slot(record.span(), SlotId(3)) == sample_slot());
+  const Slot free{.id = SlotId(5)};
+  encode_slot(free, record.span());
+  CHECK(*decode_slot(record.span(), SlotId(5)) == free);
+}
+
+TEST_CASE("the records' bytes are those of the specification") {
+  AlignedBuffer record(kRecordBytes);
+  auto byte = [&](std::size_t at) { return std::to_integer<int>(record.span()[at]); };
+  encode_header(sample_header(), record.span());
+  CHECK(std::memcmp(record.data(), "CORA\0\0\0\1\0\0\0\1", 12) == 0);
+  CHECK((byte(23) == 7 && byte(24) == 0xAB && byte(40 + 31) == 0xCD));
+  CHECK((byte(75) == 128 && byte(78) == 0x09 && byte(79) == 0xC4 && byte(83) == 1 && byte(85) == 99));
+  encode_view(sample_view(), record.span());
+  CHECK((byte(7) == 2 && byte(47) == 12 && byte(51) == 1 && byte(55) == 3 && byte(59) == 2));
+  CHECK((byte(67) == 1 && byte(78) == 0x11 && byte(83) == 127 && byte(95) == 0x22));
+  encode_slot(sample_slot(), record.span());
+  CHECK((byte(7) == 3 && byte(43) == 3 && byte(47) == 2 && byte(54) == 0xFE && byte(56) == 0x12 && byte(71) == 17));
+  CHECK((byte(79) == 12 && byte(83) == 1 && byte(87) == 4 && byte(88) == 0x1B && byte(89) == 0x5F));
+  CHECK((byte(90) == 100 && byte(91) == 2 && byte(92) == 14 && byte(96) == 0xFE && byte(127) == 1));
+  CHECK(std::memcmp(record.data() + 160, "node-a.example", 15) == 0);
+  CHECK((byte(224) == 1 && byte(225) == 2 && byte(239) == 0x80 && byte(240) == 0));
+}
+
+TEST_CASE("a flipped bit of a record is noticed, wherever it is") {
+  AlignedBuffer record(kRecordBytes);
+  encode_header(sample_header(), record.span());
+  check_every_flip(record, kRecordBytes, decode_header);
+  encode_view(sample_view(), record.span());
+  check_every_flip(record, kRecordBytes, decode_view);
+  encode_slot(sample_slot(), record.span());
+  check_every_flip(record, kSlotRecordBytes, [](auto bytes) { return decode_slot(bytes, SlotId(3)); });
+}
+
+TEST_CASE("records with a right checksum and wrong contents are refused") {
+  AlignedBuffer record(kRecordBytes);
+  encode_slot(sample_slot(), record.span());
+  CHECK(decode_slot(record.span(), SlotId(4)).error().message().find("carries number 3") != std::string::npos);
+  CHECK_FALSE(decode_view(record.span()));
+  View view = sample_view();
+  view.leader = SlotId(kSlots);
+  encode_view(view, record.span());
+  CHECK(decode_view(record.span()).error().kind() == ErrorKind::corrupt);
+  view = sample_view();
+  view.members[1].slot = SlotId(kSlots + 5);
+  encode_view(view, record.span());
+  CHECK_FALSE(decode_view(record.span()));
+  view = sample_view();
+  view.expected_nodes = 1;
+  encode_view(view, record.span());
+  CHECK_FALSE(decode_view(record.span()));
+  Slot slot = sample_slot();
+  slot.incarnation = {};
+  encode_slot(slot, record.span());
+  CHECK_FALSE(decode_slot(record.span(), SlotId(3)));
+  slot = sample_slot();
+  slot.name = "two words";
+  encode_slot(slot, record.span());
+  CHECK_FALSE(decode_slot(record.span(), SlotId(3)));
+}
+
+TEST_CASE("random bytes are no record") {
+  Random random(1);
+  AlignedBuffer record(kRecordBytes);
+  for (int round = 0; round < 200; ++round) {
+    for (std::byte& byte : record.span())
+      byte = static_cast<std::byte>(random.next());
+    CHECK_FALSE(decode_header(record.span()));
+    CHECK_FALSE(decode_view(record.span()));
+    CHECK_FALSE(decode_slot(record.span(), SlotId(0)));
+  }
+}
+
+TEST_CASE("settings are named, shown and checked") {
+  Settings settings;
+  settings = *with_setting(settings, "failure-timeout", "1500ms");
+  CHECK(settings.failure_timeout_ms == 1500);
+  settings = *with_setting(settings, "failure-timeout", "20s");
+  CHECK(settings.failure_timeout_ms == 20'000);
+  CHECK(with_setting(settings, "failure-timeout", "7")->failure_timeout_ms == 7000);
+  settings = *with_setting(settings, "quorum", "majority");
+  settings = *with_setting(settings, "port", "65535");
+  using Pairs = std::vector<std::pair<std::string, std::string>>;
+  CHECK(describe_settings(settings) == Pairs{{"failure-timeout", "20s"}, {"quorum", "majority"}, {"port", "65535"}});
+  for (const auto& [name, value] : Pairs{{"failure-timeout", "999ms"},
+                                         {"failure-timeout", "601s"},
+                                         {"failure-timeout", "-1"},
+                                         {"failure-timeout", ""},
+                                         {"failure-timeout", "99999999999s"},
+                                         {"quorum", "most"},
+                                         {"port", "0"},
+                                         {"port", "65536"},
+                                         {"port", "x"},
+                                         {"color", "red"}}) {
+    INFO(name << " " << value);
+    REQUIRE_FALSE(with_setting(settings, name, value));
+    CHECK(with_setting(settings, name, value).error().code() == EINVAL);
+  }
+}

@@ -1,0 +1,121 @@
+#include "tools/corral/volume_commands.h"
+
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "cluster/area.h"
+#include "cluster/settings.h"
+#include "disk/event_loop.h"
+#include "disk/uring_device.h"
+#include "tools/adopt/adopt.h"
+#include "tools/mkfs/new_cluster.h"
+
+namespace corral {
+
+namespace {
+
+constexpr int kFailed = 8;
+
+int report(const std::string& device, const Result<>& result) {
+  if (result) return 0;
+  const std::string words = result.error().describe();
+  fmt::print(stderr, "corral: {}{}\n", words.starts_with(device) ? "" : device + ": ", words);
+  return kFailed;
+}
+
+/// Opens the device, runs the task that `work` makes of it, and closes it.
+template <class Work>
+Result<> with_device(const std::string& path, UringDeviceOptions options, Work work) {
+  EventLoop loop;
+  TRY(auto device, UringDevice::open(loop, path, options));
+  Result<> result = loop.run_until_done(work(loop, *device));
+  loop.run_until_done(device->close());
+  return result;
+}
+
+Task<Result<>> print_settings(Device& device, std::string name) {
+  CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
+  CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
+  CO_TRY(cluster::Header header, co_await area.read_header());
+  bool known = false;
+  for (const auto& [key, value] : cluster::describe_settings(header.settings)) {
+    if (!name.empty() && key != name) continue;
+    known = true;
+    fmt::print("{}\n", name.empty() ? fmt::format("{} = {}", key, value) : value);
+  }
+  if (!known) co_return fail(EINVAL, "setting '{}' is not known", name);
+  co_return Result<>{};
+}
+
+Task<Result<>> change_setting(Device& device, std::string name, std::string value) {
+  CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
+  CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
+  CO_TRY(cluster::Header header, co_await area.read_header());
+  CO_TRY(header.settings, cluster::with_setting(header.settings, name, value));
+  CO_TRY_VOID(co_await area.write_header(header));
+  co_return Result<>{};
+}
+
+}  // namespace
+
+AdoptCommand::AdoptCommand(CLI::App& app, int& status) {
+  CLI::App* command = app.add_subcommand("adopt", "Take a GFS2 volume, unmounted everywhere, into Corral's care");
+  command->add_option("device", device_, "Block device or image file")->required();
+  command->add_option("-t,--lock-table", lock_table_, "CLUSTER:NAME (default: the volume's own)");
+  command->callback([this, &status] { status = run(); });
+}
+
+int AdoptCommand::run() const {
+  SystemLogSink sink("corral", LogLevel::warning, true, false);
+  return report(device_, with_device(device_, {}, [&](EventLoop& loop, Device& device) {
+                  return adopt_volume({loop.executor(), device, loop.clock().wall(), Logger(sink)}, mkfs::new_cluster(),
+                                      lock_table_);
+                }));
+}
+
+ReleaseCommand::ReleaseCommand(CLI::App& app, int& status) {
+  CLI::App* command = app.add_subcommand("release", "Give a volume, unmounted everywhere, back to the kernel's GFS2");
+  command->add_option("device", device_, "Block device or image file")->required();
+  command->add_option("-p,--lock-protocol", protocol_, "lock_dlm or lock_nolock")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"lock_dlm", "lock_nolock"}));
+  command->callback([this, &status] { status = run(); });
+}
+
+int ReleaseCommand::run() const {
+  SystemLogSink sink("corral", LogLevel::warning, true, false);
+  return report(device_, with_device(device_, {}, [&](EventLoop& loop, Device& device) {
+                  return release_volume({loop.executor(), device, loop.clock().wall(), Logger(sink)}, protocol_);
+                }));
+}
+
+ConfigCommand::ConfigCommand(CLI::App& app, int& status) {
+  CLI::App* command = app.add_subcommand("config", "Show or change the cluster's settings");
+  command->require_subcommand(1);
+  CLI::App* get_command = command->add_subcommand("get", "Show all settings, or the value of one");
+  get_command->add_option("device", device_, "Block device or image file")->required();
+  get_command->add_option("name", name_, "Setting");
+  get_command->callback([this, &status] { status = get(); });
+  CLI::App* set_command = command->add_subcommand("set", "Change one setting; nodes follow when they next mount");
+  set_command->add_option("device", device_, "Block device or image file")->required();
+  set_command->add_option("name", name_, "Setting")->required();
+  set_command->add_option("value", value_, "Its new value")->required();
+  set_command->callback([this, &status] { status = set(); });
+}
+
+// Not exclusive: the settings may be looked at, and changed, while nodes have the volume mounted.
+
+int ConfigCommand::get() const {
+  return report(device_, with_device(device_, {.read_only = true, .exclusive = false},
+                                     [&](EventLoop&, Device& device) { return print_settings(device, name_); }));
+}
+
+int ConfigCommand::set() const {
+  return report(device_, with_device(device_, {.exclusive = false}, [&](EventLoop&, Device& device) {
+                  return change_setting(device, name_, value_);
+                }));
+}
+
+}  // namespace corral
