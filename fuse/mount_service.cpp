@@ -7,6 +7,8 @@
 #include <sys/mount.h>
 #include <sys/random.h>
 
+#include "fuse/caller_groups.h"
+
 namespace corral {
 
 namespace {
@@ -60,7 +62,11 @@ Task<Result<>> MountService::mount_volume() {
   options.read_only = arguments_.filesystem.read_only;
   CO_TRY(device_, UringDevice::open(loop_, arguments_.device, options));
   Filesystem::Environment environment{
-      .executor = loop_.executor(), .device = *device_, .log = sink_, .random_seed = random_seed()};
+      .executor = loop_.executor(),
+      .device = *device_,
+      .log = sink_,
+      .random_seed = random_seed(),
+      .in_additional_groups = in_additional_groups};
   Result<std::unique_ptr<Filesystem>> filesystem = co_await Filesystem::mount(environment, arguments_.filesystem);
   if (!filesystem) {
     co_await device_->close();
