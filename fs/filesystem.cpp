@@ -20,7 +20,7 @@ std::string fsid(const ondisk::SuperblockInfo& superblock, const MountOptions& o
 }  // namespace
 
 Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::SuperblockInfo superblock)
-    : environment_(environment),
+    : environment_(std::move(environment)),
       options_(std::move(options)),
       superblock_(std::move(superblock)),
       geometry_(superblock_.geometry),
@@ -49,6 +49,10 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
   directories_ = std::make_unique<Directories>(volume_, *allocator_, *tree_);
   data_ = std::make_unique<FileData>(volume_, *allocator_, *tree_, options_.cache_bytes / kDirtyShare);
   attributes_ = std::make_unique<ExtendedAttributes>(volume_, *allocator_, superblock_.fs_format);
+}
+
+bool Filesystem::in_group(const Caller& caller, std::uint32_t gid) const {
+  return caller.gid == gid || (environment_.in_additional_groups && environment_.in_additional_groups(caller, gid));
 }
 
 Filesystem::~Filesystem() {

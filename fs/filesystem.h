@@ -2,6 +2,7 @@
 /// withdraws, frees unlinked inodes.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,8 @@ class Filesystem {
     Device& device;
     LogSink& log;
     std::uint64_t random_seed;
+    /// Whether a caller has the group among its additional ones. None: no caller has such.
+    std::function<bool(const Caller& caller, std::uint32_t gid)> in_additional_groups = {};
   };
 
   /// Reads the superblock, replays dirty journals (not for spectators), opens the system files and this node's journal.
@@ -58,6 +61,8 @@ class Filesystem {
   InodeTable& inodes() { return *inodes_; }
   /// Keeps the shape of the directory tree still while a directory moves to another parent.
   Mutex& rename_mutex() { return rename_mutex_; }
+
+  bool in_group(const Caller& caller, std::uint32_t gid) const;
 
   /// If nobody refers to the unlinked inode any more, frees its blocks in the background.
   void reclaim_if_unused(const InodeRef& inode);

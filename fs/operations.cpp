@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "fs/filesystem.h"
+#include "fs/symlink_target.h"
 
 namespace corral {
 
@@ -25,7 +26,7 @@ Attributes attributes_of(const ondisk::Dinode& dinode, const ondisk::Geometry& g
   attributes.gid = dinode.gid;
   attributes.device_major = dinode.major;
   attributes.device_minor = dinode.minor;
-  attributes.size_bytes = dinode.size;
+  attributes.size_bytes = S_ISLNK(dinode.mode) ? target_bytes(dinode) : std::uint64_t{dinode.size};
   attributes.blocks_512 = dinode.blocks << (geometry.block_shift() - 9);
   attributes.atime = wall_time(dinode.atime, dinode.atime_nanoseconds);
   attributes.mtime = wall_time(dinode.mtime, dinode.mtime_nanoseconds);
@@ -127,6 +128,7 @@ void Operations::forget(BlockNo inode, std::uint64_t count) {
 Task<Result<std::string>> Operations::read_link(BlockNo inode) {
   CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
   if (!locked.is_symlink()) co_return fail(EINVAL);
+  if (target_is_attribute(locked.dinode())) co_return co_await read_long_target(locked);
   const std::uint64_t length = locked.size_bytes();
   if (!locked.is_stuffed() || length > fs_.volume().geometry.stuffed_bytes()) {
     co_return fail_corrupt("inode {}: a symbolic link of {} bytes and height {}, expected at most {} within the inode",
@@ -134,6 +136,17 @@ Task<Result<std::string>> Operations::read_link(BlockNo inode) {
   }
   const auto* target = reinterpret_cast<const char*>(locked.bytes().data() + sizeof(ondisk::Dinode));
   co_return std::string(target, length);
+}
+
+Task<Result<std::string>> Operations::read_long_target(const LockedInode& inode) {
+  auto target = co_await fs_.attributes().get(inode, kSymlinkTarget);
+  if (!target && target.error().code() != ENODATA) co_return std::unexpected(target.error());
+  if (!target || target->size() != target_bytes(inode.dinode())) {
+    co_return fail_corrupt("inode {}: a symbolic link whose attribute {} has {} bytes, expected {}",
+                           inode.address().value, kSymlinkTarget.full(), target ? target->size() : 0,
+                           target_bytes(inode.dinode()));
+  }
+  co_return std::string(reinterpret_cast<const char*>(target->data()), target->size());
 }
 
 Task<Result<>> Operations::list(BlockNo directory, DirectoryCookie cookie, Directories::Sink sink) {

@@ -61,7 +61,7 @@ struct NewNode {
   std::uint32_t mode = 0;  ///< type and permissions, umask not yet applied
   std::uint32_t device_major = 0;
   std::uint32_t device_minor = 0;
-  std::string symlink_target;
+  std::string symlink_target;  ///< at most kSymlinkTargetMaxBytes
 };
 
 struct AttributeChange {
@@ -72,7 +72,9 @@ struct AttributeChange {
   std::optional<WallTime> atime;  ///< `now` is put in by the caller
   std::optional<WallTime> mtime;
   std::optional<WallTime> ctime;
-  bool kill_set_ids = false;  ///< FATTR_KILL_SUIDGID: clear setuid, and setgid where group-executable
+  /// FATTR_KILL_SUIDGID: clear setuid, and setgid where it means execution (the group may execute) or where the caller
+  /// is not in the group.
+  bool kill_set_ids = false;
 };
 
 enum class RenameMode { replace, no_replace, exchange };
@@ -131,9 +133,11 @@ class Operations {
     int flags = 0;
     bool write_back = false;
     bool kill_set_ids = false;
+    Caller caller = {};  ///< whose groups decide about setgid
   };
   Task<Result<std::size_t>> write(BlockNo inode, std::uint64_t offset, std::span<const std::byte> data, WriteHow how);
   Task<Result<>> fsync(BlockNo inode, bool data_only);
+  /// Set-id bits stay: the kernel asks for their removal by itself (set_attributes), here and for copy_range().
   Task<Result<>> fallocate(BlockNo inode, int mode, std::uint64_t offset, std::uint64_t length);
   Task<Result<std::uint64_t>> seek(BlockNo inode, std::uint64_t offset, int whence);
   Task<Result<std::size_t>> copy_range(BlockNo from, std::uint64_t from_offset, BlockNo to, std::uint64_t to_offset,
@@ -179,6 +183,7 @@ class Operations {
   Task<Result<LockedInode>> lay_out(Transaction& transaction, Allotment& allotment, const LockedInode& directory,
                                     const NewNode& node, const NewInode& traits, bool named);
   Task<Result<>> remove(BlockNo directory, std::string name, bool is_directory);
+  Task<Result<std::string>> read_long_target(const LockedInode& inode);
 
   struct Rename;
   Task<Result<std::vector<BlockNo>>> path_above(BlockNo directory);
@@ -189,11 +194,12 @@ class Operations {
   Task<Result<>> prepare_rename(Rename& rename);
   Task<Result<>> carry_out(Rename& rename);
 
-  Task<Result<>> change_attributes(const LockedInode& inode, const AttributeChange& change);
+  Task<Result<>> change_attributes(const LockedInode& inode, const AttributeChange& change, Caller caller);
+  std::uint32_t without_set_ids(const LockedInode& inode, const Caller& caller) const;
   Result<AttributeName> parse_name(std::string_view full) const;
   Task<Result<>> set_acl(const LockedInode& inode, AttributeName name, std::span<const std::byte> value,
                          bool kill_setgid);
-  Task<Result<>> drop_privileges(const LockedInode& inode, bool kill_set_ids);
+  Task<Result<>> drop_privileges(const LockedInode& inode, bool kill_set_ids, Caller caller);
 
   Filesystem& fs_;
 };

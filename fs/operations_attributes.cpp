@@ -7,6 +7,7 @@
 
 #include "fs/filesystem.h"
 #include "fs/operations.h"
+#include "fs/symlink_target.h"
 
 namespace corral {
 
@@ -22,13 +23,6 @@ constexpr std::uint32_t kPermissionBits = 07777;
 void set_time(be64& seconds, be32& nanoseconds, WallTime time) {
   seconds = static_cast<std::uint64_t>(time.seconds);
   nanoseconds = time.nanoseconds;
-}
-
-/// The mode without what a change of contents or owner by an unprivileged user takes away.
-std::uint32_t without_set_ids(std::uint32_t mode) {
-  mode &= ~std::uint32_t{S_ISUID};
-  if ((mode & S_IXGRP) != 0) mode &= ~std::uint32_t{S_ISGID};
-  return mode;
 }
 
 /// FS_*_FL bits and the dinode flags they stand for. Journaled data means inheritance in directories.
@@ -72,7 +66,7 @@ Task<Result<Attributes>> Operations::set_attributes(BlockNo inode, AttributeChan
   if (change.size_bytes) {
     if (locked.is_directory()) co_return fail(EISDIR);
     if (!locked.is_regular()) co_return fail(EINVAL);
-    CO_TRY_VOID(co_await drop_privileges(locked, change.kill_set_ids));
+    CO_TRY_VOID(co_await drop_privileges(locked, change.kill_set_ids, caller));
     if (*change.size_bytes != locked.size_bytes() || !change.mtime) {
       CO_TRY_VOID(co_await fs_.data().truncate(locked, *change.size_bytes));
     }
@@ -83,21 +77,28 @@ Task<Result<Attributes>> Operations::set_attributes(BlockNo inode, AttributeChan
     if (caller.uid != 0) {
       CO_TRY_VOID(co_await fs_.allocator().check_quota(owner, locked.dinode().blocks));
     }
-    CO_TRY_VOID(co_await drop_privileges(locked, false));
+    CO_TRY_VOID(co_await drop_privileges(locked, false, caller));
   }
-  CO_TRY_VOID(co_await change_attributes(locked, change));
+  CO_TRY_VOID(co_await change_attributes(locked, change, caller));
   co_return attributes_of(locked.dinode(), fs_.volume().geometry);
 }
 
+/// The mode without what a change of contents or owner takes away, by the rules of Linux's own filesystems.
+std::uint32_t Operations::without_set_ids(const LockedInode& inode, const Caller& caller) const {
+  std::uint32_t mode = inode.mode_bits() & ~std::uint32_t{S_ISUID};
+  if ((mode & S_ISGID) == 0) return mode;
+  const bool keeps_setgid = (mode & S_IXGRP) == 0 && (caller.uid == 0 || fs_.in_group(caller, inode.dinode().gid));
+  return keeps_setgid ? mode : mode & ~std::uint32_t{S_ISGID};
+}
+
 /// Everything but the size, in one transaction.
-Task<Result<>> Operations::change_attributes(const LockedInode& inode, const AttributeChange& change) {
+Task<Result<>> Operations::change_attributes(const LockedInode& inode, const AttributeChange& change, Caller caller) {
   const bool chowns = change.uid || change.gid;
   if (!change.mode && !chowns && !change.atime && !change.mtime && !change.ctime && !change.kill_set_ids) {
     co_return Result<>{};
   }
   std::uint32_t mode = inode.mode_bits();
-  if (chowns && !inode.is_directory()) mode = without_set_ids(mode);
-  if (change.kill_set_ids && !inode.is_directory()) mode = without_set_ids(mode);
+  if ((chowns || change.kill_set_ids) && !inode.is_directory()) mode = without_set_ids(inode, caller);
   std::vector<std::byte> access_acl;
   if (change.mode) {
     mode = (mode & ~kPermissionBits) | (*change.mode & kPermissionBits);
@@ -136,7 +137,7 @@ Task<Result<>> Operations::change_attributes(const LockedInode& inode, const Att
 }
 
 /// What a change of contents takes away: file capabilities always, set-id bits where the kernel says so.
-Task<Result<>> Operations::drop_privileges(const LockedInode& inode, bool kill_set_ids) {
+Task<Result<>> Operations::drop_privileges(const LockedInode& inode, bool kill_set_ids, Caller caller) {
   if (inode.dinode().eattr != 0) {
     auto capability = co_await fs_.attributes().get(inode, kCapability);
     if (capability) {
@@ -145,11 +146,10 @@ Task<Result<>> Operations::drop_privileges(const LockedInode& inode, bool kill_s
       co_return std::unexpected(capability.error());
     }
   }
-  const std::uint32_t mode = without_set_ids(inode.mode_bits());
-  if (!kill_set_ids || mode == inode.mode_bits()) co_return Result<>{};
+  if (!kill_set_ids || without_set_ids(inode, caller) == inode.mode_bits()) co_return Result<>{};
   AttributeChange change;
   change.kill_set_ids = true;
-  co_return co_await change_attributes(inode, change);
+  co_return co_await change_attributes(inode, change, caller);
 }
 
 bool Operations::access_time_is_stale(const LockedInode& inode) const {
@@ -216,11 +216,13 @@ Task<Result<>> Operations::set_flags(BlockNo inode, std::uint32_t flags, Caller 
   co_return Result<>{};
 }
 
-/// Of system attributes there are the ACLs alone, and with noacl not even these.
+/// Of system attributes there are the ACLs alone, and with noacl not even these. Symlinks' targets are no attributes to
+/// users.
 Result<AttributeName> Operations::parse_name(std::string_view full) const {
   TRY(AttributeName name, AttributeName::parse(full));
   const bool is_acl = name.name == kAccessAcl.name || name.name == kDefaultAcl.name;
   if (name.type == EaType::system && !(is_acl && fs_.volume().options.acl)) return fail(EOPNOTSUPP);
+  if (name.type == kSymlinkTarget.type && name.name == kSymlinkTarget.name) return fail(EOPNOTSUPP);
   return name;
 }
 
@@ -232,7 +234,9 @@ Task<Result<std::vector<std::byte>>> Operations::get_xattr(BlockNo inode, std::s
 
 Task<Result<std::vector<std::string>>> Operations::list_xattr(BlockNo inode) {
   CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
-  co_return co_await fs_.attributes().list(locked);
+  CO_TRY(std::vector<std::string> names, co_await fs_.attributes().list(locked));
+  if (locked.is_symlink()) std::erase(names, kSymlinkTarget.full());
+  co_return names;
 }
 
 Task<Result<>> Operations::set_xattr(BlockNo inode, std::string name, std::vector<std::byte> value, SetMode mode,
@@ -257,7 +261,7 @@ Task<Result<>> Operations::set_acl(const LockedInode& inode, AttributeName name,
     if (kill_setgid) mode &= ~std::uint32_t{S_ISGID};
     AttributeChange change;
     change.mode = mode;
-    CO_TRY_VOID(co_await change_attributes(inode, change));
+    CO_TRY_VOID(co_await change_attributes(inode, change, {}));
     if (equivalent.is_just_mode) {
       Result<> removed = co_await fs_.attributes().remove(inode, name);
       if (!removed && removed.error().code() != ENODATA) co_return removed;

@@ -7,6 +7,7 @@
 
 #include "fs/filesystem.h"
 #include "fs/operations.h"
+#include "fs/symlink_target.h"
 
 namespace corral {
 
@@ -35,7 +36,14 @@ Task<Result<Operations::NewInode>> Operations::inherit(const LockedInode& direct
     if (S_ISREG(node.mode)) traits.flags |= kDinodeJournaledData;
     if (S_ISDIR(node.mode)) traits.flags |= kDinodeInheritJournaledData;
   }
-  if (S_ISLNK(node.mode)) co_return traits;
+  if (S_ISLNK(node.mode)) {
+    if (!fits_in_dinode(fs_.volume().geometry, node.symlink_target)) {
+      auto target = std::as_bytes(std::span(node.symlink_target));
+      traits.attributes.push_back({kSymlinkTarget, {target.begin(), target.end()}});
+      CO_TRY(traits.attribute_blocks, fs_.attributes().initial_blocks(traits.attributes));
+    }
+    co_return traits;
+  }
 
   const AttributeName default_acl{EaType::system, "posix_acl_default"};
   if (!fs_.volume().options.acl || parent.eattr == 0) {
@@ -91,8 +99,13 @@ Task<Result<LockedInode>> Operations::lay_out(Transaction& transaction, Allotmen
     const DirectoryEntry parent{directory.address(), directory.inode().formal_number(), DT_DIR};
     Directories::initialize(block, self, parent);
   } else if (S_ISLNK(traits.mode)) {
-    dinode.size = node.symlink_target.size();
-    std::memcpy(block.data() + sizeof(Dinode), node.symlink_target.data(), node.symlink_target.size());
+    const Geometry& geometry = fs_.volume().geometry;
+    const std::string contents = symlink_contents(geometry, node.symlink_target);
+    dinode.size = contents.size();
+    std::memcpy(block.data() + sizeof(Dinode), contents.data(), contents.size());
+    if (!fits_in_dinode(geometry, node.symlink_target)) {
+      dinode.entries = static_cast<std::uint32_t>(node.symlink_target.size());
+    }
   }
   if (!traits.attributes.empty()) {
     CO_TRY_VOID(fs_.attributes().set_initial(transaction, allotment, inode, traits.attributes));
@@ -139,7 +152,7 @@ Task<Result<Entry>> Operations::make(BlockNo directory, std::string name, NewNod
 Task<Result<Entry>> Operations::create(BlockNo directory, std::string name, NewNode node, Caller caller) {
   if (S_ISLNK(node.mode)) {
     if (node.symlink_target.empty()) co_return fail(ENOENT);
-    if (node.symlink_target.size() >= fs_.volume().geometry.stuffed_bytes()) co_return fail(ENAMETOOLONG);
+    if (node.symlink_target.size() > kSymlinkTargetMaxBytes) co_return fail(ENAMETOOLONG);
   }
   co_return co_await make(directory, std::move(name), std::move(node), caller, true);
 }

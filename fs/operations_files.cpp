@@ -57,7 +57,7 @@ Task<Result<std::size_t>> Operations::write(BlockNo inode, std::uint64_t offset,
     CO_TRY(LockedInode locked, co_await lock_to_change(inode));
     if (!locked.is_regular()) co_return fail(EINVAL);
     if (!how.write_back) {
-      CO_TRY_VOID(co_await drop_privileges(locked, how.kill_set_ids));
+      CO_TRY_VOID(co_await drop_privileges(locked, how.kill_set_ids, how.caller));
     }
     if ((how.flags & O_APPEND) != 0 && !how.write_back) offset = locked.size_bytes();
     const FileData::WriteOptions options{.direct = (how.flags & O_DIRECT) != 0 && !how.write_back,
@@ -85,7 +85,7 @@ Task<Result<>> Operations::fallocate(BlockNo inode, int mode, std::uint64_t offs
   const std::uint32_t bits = locked.dinode().flags;
   if ((bits & kDinodeImmutable) != 0) co_return fail(EPERM);
   if ((bits & kDinodeAppendOnly) != 0 && (mode & ~FALLOC_FL_KEEP_SIZE) != 0) co_return fail(EPERM);
-  CO_TRY_VOID(co_await drop_privileges(locked, true));
+  CO_TRY_VOID(co_await drop_privileges(locked, false, {}));
   co_return co_await fs_.data().allocate(locked, mode, offset, length);
 }
 
@@ -109,7 +109,7 @@ Task<Result<std::size_t>> Operations::copy_range(BlockNo from, std::uint64_t fro
       co_return std::unexpected(got.error());
     }
     if (*got == 0) break;
-    auto put = co_await write(to, to_offset + copied, buffer.span().first(*got), {.kill_set_ids = true});
+    auto put = co_await write(to, to_offset + copied, buffer.span().first(*got), {});
     if (!put) {
       if (copied != 0) break;
       co_return std::unexpected(put.error());

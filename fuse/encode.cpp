@@ -89,6 +89,7 @@ AttributeChange decode_change(const fuse_setattr_in& request, WallTime now) {
   if (has(FATTR_SIZE)) change.size_bytes = request.size;
   if (has(FATTR_ATIME)) change.atime = has(FATTR_ATIME_NOW) ? now : time(request.atime, request.atimensec);
   if (has(FATTR_MTIME)) change.mtime = has(FATTR_MTIME_NOW) ? now : time(request.mtime, request.mtimensec);
+  if (has(FATTR_ATIME_NOW) || has(FATTR_MTIME_NOW)) change.ctime = now;  // one moment for all
   if (has(FATTR_CTIME)) change.ctime = time(request.ctime, request.ctimensec);
   change.kill_set_ids = has(FATTR_KILL_SUIDGID);
   return change;

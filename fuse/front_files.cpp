@@ -68,6 +68,7 @@ Task<void> Front::write(Request request) {
   if ((how.flags & O_DIRECT) == 0) how.flags &= ~O_SYNC;
   how.write_back = settings_.writeback_cache && (in.write_flags & FUSE_WRITE_CACHE) != 0;
   how.kill_set_ids = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  how.caller = caller_of(request, 0);
   Result<std::size_t> written = co_await operations().write(inode_of(request), in.offset, data, how);
   if (!written) co_return refuse(request, written.error());
   counters_.bytes_written += *written;

@@ -216,7 +216,7 @@ struct Dinode {
   be32 reserved2;
   be16 reserved3;
   be16 depth;    ///< hashed directories: log2 of the hash table's entries
-  be32 entries;  ///< directories: number of dirents, "." and ".." included
+  be32 entries;  ///< directories: number of dirents, "." and ".." included; see also fs/symlink_target.h
   InodeIdentity reserved4;
   be64 eattr;  ///< block of the extended attributes, 0 if none
   be32 atime_nanoseconds;

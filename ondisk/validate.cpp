@@ -188,6 +188,9 @@ Result<> check_dinode(std::span<const std::byte> block, BlockNo address, const G
     return fail_corrupt("dinode {}: size {} within the inode, expected at most {}", address.value, size,
                         geometry.stuffed_bytes());
   if (symlink && size == 0) return fail_corrupt("dinode {}: symbolic link of size 0", address.value);
+  if (symlink && dinode.entries != 0 && dinode.eattr == 0)
+    return fail_corrupt("dinode {}: symbolic link with its target of {} bytes in an attribute, but without attributes",
+                        address.value, dinode.entries.value());
   if (dinode.depth > kDirMaxDepth)
     return fail_corrupt("dinode {}: hash depth {}, expected at most {}", address.value, dinode.depth.value(),
                         kDirMaxDepth);

@@ -161,7 +161,7 @@ Task<Result<>> Client::make_symlink() {
   begin({directory, next_node_});
   NewNode wanted;
   wanted.mode = S_IFLNK | 0777;
-  wanted.symlink_target = std::string(random_.between(1, 200), 't');
+  wanted.symlink_target = std::string(random_.chance(1, 4) ? 4095 : random_.between(1, 300), 't');
   CO_TRY(Entry entry, co_await operations_.create(tree_[directory].inode, name, wanted, kCaller));
   Node node;
   node.type = NodeType::symlink;

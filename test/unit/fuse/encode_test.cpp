@@ -110,6 +110,11 @@ TEST_CASE("what a SETATTR changes") {
   CHECK(all.mtime == WallTime{-2, 3});
   CHECK(all.ctime == WallTime{4, 0});
   CHECK(all.kill_set_ids);
+
+  in.valid = FATTR_MTIME | FATTR_MTIME_NOW;
+  AttributeChange touch = decode_change(in, now);
+  CHECK(touch.mtime == now);
+  CHECK(touch.ctime == now);
 }
 
 TEST_CASE("flags of FSGETXATTR and FSSETXATTR") {

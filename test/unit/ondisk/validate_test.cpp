@@ -189,6 +189,7 @@ TEST_CASE("damaged inodes are refused") {
   check_corrupt(check_damaged_dinode(S_IFIFO, 0, [](Dinode& d) { d.height = 1; }), "height 1");
   check_corrupt(check_damaged_dinode(S_IFREG, 4096 - 231, [](Dinode&) {}), "expected at most 3864");
   check_corrupt(check_damaged_dinode(S_IFLNK, 0, [](Dinode&) {}), "symbolic link of size 0");
+  check_corrupt(check_damaged_dinode(S_IFLNK, 256, [](Dinode& d) { d.entries = 4000; }), "without attributes");
   check_corrupt(check_damaged_dinode(S_IFREG, std::uint64_t{1} << 63, [](Dinode& d) { d.height = 1; }), "greatest");
   check_corrupt(check_damaged_dinode(S_IFREG, 0, [](Dinode& d) { d.depth = 18; }), "depth 18, expected at most 17");
 }
