@@ -139,6 +139,13 @@ Result<> Allotment::State::take(Transaction& transaction, BlockRun run, ondisk::
     return fail_corrupt("resource group {}: no free block is found although some are counted; unmount and run fsck",
                         group.address().value);
   }
+  for (std::uint32_t i = 0; i < run.length; ++i) {
+    const BlockNo block = use->block_at(run.first + i);
+    if (!impl.volume.cache.in_use(block)) continue;
+    group.set_damaged();
+    return fail_corrupt("resource group {}: block {} is marked free but in use; unmount and run fsck",
+                        group.address().value, block.value);
+  }
   promise.give_up(std::min<std::uint64_t>(run.length, promise.blocks()));
   TRY_VOID(impl.quota.charge(transaction, owner, run.length));
   group.unreserve(run.length);

@@ -31,6 +31,13 @@ bool LockedInode::is_symlink() const {
   return S_ISLNK(mode_bits());
 }
 
+namespace {
+std::unexpected<Error> misnamed(BlockNo address, std::uint64_t in_entry, std::uint64_t in_dinode) {
+  return fail_corrupt("inode {}: its formal number is {}, but a directory entry that names it says {}", address.value,
+                      in_dinode, in_entry);
+}
+}  // namespace
+
 InodeTable::~InodeTable() {
   // The kernel's references end with the mount.
   for (auto& [address, inode] : inodes_)
@@ -50,7 +57,7 @@ Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
     GlockRef glock = volume_.glocks.get(GlockType::inode, address.value);
     inode.reset(new Inode(*this, address, formal_number, std::move(glock)));
   } else if (inode->formal_number_ != formal_number) {
-    return fail(ESTALE);
+    return misnamed(address, formal_number, inode->formal_number_);
   }
   return InodeRef(inode.get());
 }
@@ -76,7 +83,12 @@ Task<Result<LockedInode>> InodeTable::lock(InodeRef inode, GlockMode mode) {
   CO_TRY(GlockHolder holder, co_await inode->glock().acquire(mode));
   CO_TRY(BlockRef block, co_await volume_.cache.read(inode->glock().blocks(), inode->address(), ondisk::check_dinode));
   const auto& dinode = block->as<ondisk::Dinode>();
-  if (dinode.num.formal_ino != inode->formal_number()) co_return fail(ESTALE);
+  if (dinode.num.formal_ino != inode->formal_number()) {
+    // Nothing but the entry that named it has told us the number.
+    if (inode->lookups == 0 && inode->opens == 0)
+      co_return misnamed(inode->address(), inode->formal_number(), dinode.num.formal_ino);
+    co_return fail(ESTALE);
+  }
   co_return LockedInode(std::move(inode), std::move(holder), std::move(block));
 }
 

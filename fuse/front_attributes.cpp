@@ -162,7 +162,7 @@ Task<void> Front::get_volume_figures(Request request) {
   out.st.blocks = figures->blocks;
   out.st.bfree = figures->free_blocks;
   out.st.bavail = figures->free_blocks;
-  out.st.files = figures->inodes + figures->free_inodes;
+  out.st.files = figures->inodes;
   out.st.ffree = figures->free_inodes;
   out.st.bsize = figures->block_size_bytes;
   out.st.frsize = figures->block_size_bytes;

@@ -80,6 +80,13 @@ BlockRef BlockCache::find(BlockNo number) {
   return BlockRef(found->second);
 }
 
+bool BlockCache::in_use(BlockNo number) const {
+  auto found = blocks_.find(number);
+  if (found == blocks_.end()) return false;
+  const Block& block = *found->second;
+  return block.valid_ && (block.references_ > 0 || !block.clean());
+}
+
 Result<> BlockCache::check(Block& block, const BlockOwner& owner, BlockCheck check) const {
   if (block.owner_ != &owner) {
     return fail_corrupt("block {} is used twice: by {} and by {}", block.number_.value,
@@ -112,14 +119,23 @@ Task<Result<BlockRef>> BlockCache::read(BlockOwner& owner, BlockNo number, Block
 }
 
 Task<Result<>> BlockCache::fill(BlockRef block, BlockCheck check_block) {
+  const BlockOwner& owner = *block->owner_;
+  if (block->number_.value >= device_.geometry().size_bytes >> geometry_.block_shift()) {
+    forget(*block);
+    co_return fail_corrupt("block {}, which {} needs, lies beyond the end of {}", block->number_.value,
+                           owner.describe(), device_.name());
+  }
   block->reading_ = true;
   Result<> result = co_await device_.read(geometry_.offset_bytes(block->number_), block->bytes_->buffer.span());
   if (result) result = check_block(block->bytes(), block->number_, geometry_);
   block->reading_ = false;
-  if (result) {
+  if (block->owner_ == nullptr) {
+    // Taken for something else while it was read; the owner may be gone.
+    if (result) result = fail_corrupt("block {} is used twice: it was free for the allocator", block->number_.value);
+  } else if (result) {
     block->valid_ = true;
     block->checked_by_ = check_block;
-  } else if (block->owner_ != nullptr) {
+  } else {
     forget(*block);
   }
   read_done_.notify_all();

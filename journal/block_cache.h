@@ -139,6 +139,9 @@ class BlockCache {
   void read_ahead(BlockOwner& owner, std::span<const BlockNo> numbers, BlockCheck check);
   /// A block that was just allocated: zero bytes, nothing read. Must be given contents in the same transaction.
   BlockRef create(BlockOwner& owner, BlockNo number);
+  /// True while somebody refers to the block's contents, or a state of it is not in its place yet: such a block is not
+  /// free, whatever the bitmap says.
+  bool in_use(BlockNo number) const;
   /// Cached block or null; never reads.
   BlockRef find(BlockNo number);
   /// Drops the owner's blocks; none may be pinned or in the log (Journal::sync(owner) sees to that), none referenced.

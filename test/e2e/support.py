@@ -6,7 +6,9 @@ chooses the volumes' block size (default 4096).
 
 import ctypes
 import errno
+import hashlib
 import json
+import lzma
 import os
 import shutil
 import signal
@@ -69,16 +71,19 @@ class Volume:
     """An image file and its mount point in a folder of their own."""
 
     def __init__(self, size_mib=512, journals=1, protocol="lock_nolock", table=None, block_size=BLOCK_SIZE):
-        self.folder = tempfile.mkdtemp(prefix="corral-e2e-")
-        os.chmod(self.folder, 0o755)
-        self.image = os.path.join(self.folder, "volume.img")
-        self.root = os.path.join(self.folder, "mnt")
-        os.mkdir(self.root)
+        self.make_folder()
         with open(self.image, "wb") as image:
             image.truncate(size_mib << 20)
         mkfs = [os.path.join(TOOLS, "mkfs.corral"), "-q", "-O", "-p", protocol, "-j", str(journals), "-J", "8"]
         mkfs += ["-b", str(block_size)] + (["-t", table] if table else [])
         run(*mkfs, self.image)
+
+    def make_folder(self):
+        self.folder = tempfile.mkdtemp(prefix="corral-e2e-")
+        os.chmod(self.folder, 0o755)
+        self.image = os.path.join(self.folder, "volume.img")
+        self.root = os.path.join(self.folder, "mnt")
+        os.mkdir(self.root)
 
     def mount_command(self, *arguments, device=None):
         return [os.path.join(TOOLS, "mount.corral"), *arguments, device or self.image, self.root]
@@ -123,6 +128,25 @@ class Volume:
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder)
+
+
+class GoldenVolume(Volume):
+    """A volume that was made elsewhere: unpacked from a compressed image, mounted and checked like one of ours."""
+
+    def __init__(self, packed):
+        self.make_folder()
+        with lzma.open(packed) as source, open(self.image, "wb") as image:
+            while part := source.read(1 << 20):
+                if any(part):
+                    image.write(part)
+                else:
+                    image.seek(len(part), os.SEEK_CUR)
+            image.truncate(image.tell())
+
+    def digest(self):
+        """Of all bytes of the image."""
+        with open(self.image, "rb") as image:
+            return hashlib.file_digest(image, "sha256").hexdigest()
 
 
 class MountedTest(unittest.TestCase):

@@ -214,6 +214,29 @@ TEST_CASE("allocator: a damaged rindex refuses the mount", "[fs][allocator]") {
   }
 }
 
+TEST_CASE("allocator: a block that is in use although it is marked free is not given out", "[fs][allocator]") {
+  AllocatorImage image(1024, {40, 40});
+  SimulatedVolume under(image.image);
+  AllocatorMount mount(under, image);
+  auto any = [](std::span<const std::byte>, BlockNo, const ondisk::Geometry&) -> Result<> { return {}; };
+  auto scenario = [](AllocatorMount& m, BlockCheck check) -> Task<Result<>> {
+    CO_TRY_VOID(co_await m.open());
+    const BlockNo victim = m.layout.groups[1].first + 2;
+    GlockRef glock = m.glocks.get(GlockType::inode, victim.value);
+    CO_TRY(BlockRef held, co_await m.cache.read(glock->blocks(), victim, check));
+    const auto taken = co_await take(m, {.goal = m.layout.groups[1].first, .blocks = 5});
+    CHECK((!taken && taken.error().kind() == ErrorKind::corrupt));
+    CHECK(contains(taken.error().message(), fmt::format("block {} is marked free but in use", victim.value)));
+    held = nullptr;
+    m.cache.drop(glock->blocks());
+    // The group is passed over from then on.
+    CO_TRY(const auto others, co_await take(m, {.goal = m.layout.groups[1].first, .blocks = 5}));
+    CHECK(others.front() >= m.layout.groups[2].first);
+    co_return co_await m.unmount();
+  };
+  require(under.run(scenario(mount, any)));
+}
+
 TEST_CASE("allocator: damaged statfs and quota files refuse the mount", "[fs][allocator]") {
   AllocatorImage image(1024, {40});
   const BlockNo changes = image.layout.journal - 2;

@@ -196,3 +196,37 @@ TEST_CASE("a block that two owners claim is a damage, not a crash") {
   };
   CHECK(f.run(both(f, other)) == ErrorKind::corrupt);
 }
+
+TEST_CASE("a block beyond the device's end is a damage that names it and who needs it") {
+  Fixture f;
+  auto read = [](Fixture& fixture, std::uint64_t number) -> Task<Error> {
+    auto block = co_await fixture.cache.read(fixture.owner, BlockNo(number), any_block);
+    co_return block ? Error(0) : block.error();
+  };
+  for (const std::uint64_t number : {std::uint64_t{4096}, ~std::uint64_t{0}, std::uint64_t{1} << 54}) {
+    const Error error = f.run(read(f, number));
+    CHECK(error.kind() == ErrorKind::corrupt);
+    CHECK(error.message().find(std::to_string(number)) != std::string::npos);
+  }
+  CHECK(f.run(read(f, 4095)).code() == 0);
+}
+
+TEST_CASE("a block that is taken for something else while it is read is a damage, not a crash") {
+  Fixture f;
+  BlockOwner other;
+  ErrorKind found = ErrorKind::expected;
+  auto read = [](Fixture& fixture, ErrorKind& kind) -> Task<void> {
+    auto block = co_await fixture.cache.read(fixture.owner, BlockNo(1000), any_block);
+    if (!block) kind = block.error().kind();
+  };
+  auto both = [](Fixture& fixture, BlockOwner& second, Task<void> reading) -> Task<int> {
+    Scope scope(fixture.executor);
+    scope.spawn(std::move(reading));
+    fixture.cache.create(second, BlockNo(1000));
+    co_await scope.join();
+    co_return 0;
+  };
+  f.run(both(f, other, read(f, found)));
+  CHECK(found == ErrorKind::corrupt);
+  CHECK(f.run(f.free_block(1000)));
+}
