@@ -5,7 +5,6 @@ that resets connections."""
 import filecmp
 import os
 import random
-import select
 import shutil
 import socket
 import subprocess
@@ -53,63 +52,59 @@ class Target:
         self.process.wait()
 
 
-class Network(threading.Thread):
-    """A TCP proxy to the target. Its connections are reset each time that they have carried `reset_after` bytes."""
+class Network:
+    """A TCP proxy to the target. Its connections are reset each time that they have carried `reset_after` bytes one way."""
 
     def __init__(self, to_port):
-        super().__init__(daemon=True)
         self.to_port = to_port
         self.reset_after = 0
         self.resets = 0
-        self.ending = False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.peers = {}
-        self.carried = {}
-
-    def run(self):
-        with self.listener:
-            self.serve()
-
-    def serve(self):
-        while not self.ending:
-            for ready in select.select([self.listener, *self.peers], [], [], 0.05)[0]:
-                if ready is self.listener:
-                    self.accept()
-                elif ready in self.peers:
-                    self.forward(ready)
+        threading.Thread(target=self.accept, daemon=True).start()
 
     def end(self):
-        self.ending = True
-        self.join()
+        # Wakes the accepting thread, which close() would not.
+        self.listener.shutdown(socket.SHUT_RDWR)
 
     def accept(self):
-        client = self.listener.accept()[0]
-        try:
-            server = socket.create_connection(("127.0.0.1", self.to_port))
-        except OSError:
-            client.close()
-            return
-        self.peers[client], self.peers[server] = server, client
-        for end in (client, server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Closing sends a reset.
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            self.carried[end] = 0
+        with self.listener:
+            while True:
+                try:
+                    client = self.listener.accept()[0]
+                except OSError:
+                    return
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.to_port))
+                except OSError:
+                    client.close()
+                    continue
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    # Closing sends a reset.
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self.forward, args=ends, daemon=True).start()
 
-    def forward(self, end):
+    def forward(self, source, sink):
+        """One direction; a thread for each, so that neither waits for the other."""
+        carried = 0
         try:
-            data = end.recv(65536)
-            if data:
-                self.peers[end].sendall(data)
+            while data := source.recv(65536):
+                sink.sendall(data)
+                carried += len(data)
+                if 0 < self.reset_after < carried:
+                    self.resets += 1
+                    break
         except OSError:
-            data = b""
-        self.carried[end] += len(data)
-        if not data or 0 < self.reset_after < self.carried[end]:
-            self.resets += 1
-            for each in (end, self.peers[end]):
-                del self.peers[each], self.carried[each]
-                each.close()
+            pass
+        # Lets go whoever waits in the other direction; the last one to close sends the reset.
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        source.close()
 
 
 class Iscsi(unittest.TestCase):
@@ -122,7 +117,6 @@ class Iscsi(unittest.TestCase):
         self.target = Target(self.image)
         self.addCleanup(self.target.stop)
         self.network = Network(self.target.port)
-        self.network.start()
         self.addCleanup(self.network.end)
         self.root = os.path.join(self.folder, "mnt")
         os.mkdir(self.root)
