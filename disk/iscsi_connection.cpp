@@ -172,9 +172,13 @@ IscsiConnection::IscsiConnection(EventLoop& loop, IscsiIdentity identity, Durati
 IscsiConnection::~IscsiConnection() {
   loop_.remove_hook(*this);
   watch_.reset();
-  // Ends what is in flight, unanswered.
+  // Ends what is in flight, unanswered, unless the session has ended before: then libiscsi forgets it without a word.
   if (context_ != nullptr) iscsi_destroy_context(context_);
-  CHECK_INVARIANT(in_flight_.empty());
+  while (!in_flight_.empty()) {
+    std::shared_ptr<InFlight> flight = Native::take(in_flight_.front().get());
+    if (flight->task != nullptr) scsi_free_scsi_task(flight->task);
+    flight->done.set();
+  }
 }
 
 Result<> IscsiConnection::prepare() {

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "disk/reservation_format.h"
+#include "disk/scsi_reservations.h"
 
 namespace corral {
 
@@ -34,6 +35,34 @@ std::vector<std::byte> what_came(const IscsiData& data, const scsi::Outcome& out
   auto came = all.first(std::min<std::size_t>(all.size(), outcome.transferred_bytes));
   return {came.begin(), came.end()};
 }
+
+/// Once. The connection may be gone when it returns.
+Task<Result<scsi::Outcome>> execute_on(IscsiConnection& connection, std::string name, scsi::Command command,
+                                       std::span<std::byte> data) {
+  IscsiData copy = IscsiData::of({data.begin(), data.end()});
+  IscsiConnection::Answer answer = co_await connection.perform(command, copy);
+  if (!answer.answered) {
+    co_return fail_device(ECONNABORTED, "{}: the connection broke during {}: it may have been executed", name,
+                          command.name);
+  }
+  if (command.direction == scsi::Command::Direction::from_device) std::ranges::copy(*copy.owned, data.begin());
+  co_return answer.outcome;
+}
+
+/// A connection that is being made, before anybody else may use it.
+class FreshConnection final : public scsi::Transport {
+ public:
+  FreshConnection(IscsiConnection& connection, const std::string& name) : connection_(connection), name_(name) {}
+  const std::string& name() const override { return name_; }
+  Task<Result<scsi::Outcome>> execute(scsi::Command command, std::span<std::byte> data) override {
+    return execute_on(connection_, name_, command, data);
+  }
+  Task<Result<>> reset_logical_unit() override { co_return fail(EOPNOTSUPP); }
+
+ private:
+  IscsiConnection& connection_;
+  const std::string& name_;
+};
 
 /// Somebody has reset the logical unit or cleared its task set: what else was in flight may never be answered.
 bool tells_of_aborted_commands(const scsi::Sense& sense) {
@@ -123,7 +152,7 @@ Task<Result<>> IscsiSession::examine(IscsiConnection& connection) {
   CO_TRY_VOID(co_await await_ready(connection, power_on));
   CO_TRY_VOID(co_await identify(connection));
   co_await look_for_power_loss(connection, power_on);
-  co_return Result<>{};
+  co_return co_await restore_own_registration(connection);
 }
 
 /// Takes in the unit attentions that a new nexus finds, and waits for a disk that is starting up.
@@ -174,6 +203,16 @@ Task<void> IscsiSession::look_for_power_loss(IscsiConnection& connection, bool p
   if (keys) witness_.generation = keys->generation;
 }
 
+Task<Result<>> IscsiSession::restore_own_registration(IscsiConnection& connection) {
+  if (own_key_.value == 0 || connections_ == 0) co_return Result<>{};
+  FreshConnection transport(connection, shown_name_);
+  ScsiReservations reservations(executor_, transport);
+  CO_TRY_VOID(co_await restore_registration(reservations, own_key_, own_key_persists_));
+  CO_TRY(RegisteredKeys keys, co_await read_keys_on(connection));
+  witness_.generation = keys.generation;
+  co_return Result<>{};
+}
+
 Task<Result<std::vector<std::byte>>> IscsiSession::query_on(IscsiConnection& connection, scsi::Command command) {
   for (int attentions = 0;; ++attentions) {
     IscsiData data = IscsiData::of(std::vector<std::byte>(command.length_bytes));
@@ -208,6 +247,7 @@ Task<void> IscsiSession::keep_connected() {
     }
     if (!connection_) break;
   }
+  changed_.notify_all();
 }
 
 Task<Result<IscsiConnection*>> IscsiSession::connected() {
@@ -268,27 +308,24 @@ Task<Result<std::vector<std::byte>>> IscsiSession::query(scsi::Command command) 
 
 Task<Result<scsi::Outcome>> IscsiSession::execute(scsi::Command command, std::span<std::byte> data) {
   CO_TRY(IscsiConnection * connection, co_await connected());
-  IscsiData copy = IscsiData::of({data.begin(), data.end()});
-  IscsiConnection::Answer answer = co_await connection->perform(command, copy);
-  if (!answer.answered) {
-    co_return fail_device(ECONNABORTED, "{}: the connection broke during {}: it may have been executed", shown_name_,
-                          command.name);
-  }
-  if (command.direction == scsi::Command::Direction::from_device) std::ranges::copy(*copy.owned, data.begin());
-  meet_obstacle(answer.outcome);
+  CO_TRY(scsi::Outcome outcome, co_await execute_on(*connection, shown_name_, command, data));
+  meet_obstacle(outcome);
   constexpr std::uint8_t kReserveOut = 0x5F;
-  if (answer.outcome.status == Status::good && command.cdb[0] == kReserveOut && data.size() >= 24)
+  if (outcome.status == Status::good && command.cdb[0] == kReserveOut && data.size() >= 24)
     co_await note_change(command, ReservationKey(scsi::get_big(data, 8, 8)), data[20] != std::byte{0});
-  co_return answer.outcome;
+  co_return outcome;
 }
 
 /// A change of the registrations that this nexus has made, as evidence for later.
 Task<void> IscsiSession::note_change(scsi::Command command, ReservationKey new_key, bool persists) {
   using namespace reservation_format;
   auto action = static_cast<Action>(command.cdb[1] & 0x1F);
-  if (action == Action::clear) witness_.own_key = {};
-  if (action == Action::register_key || action == Action::register_and_ignore)
-    witness_.own_key = persists ? ReservationKey() : new_key;
+  if (action == Action::clear) own_key_ = {};
+  if (action == Action::register_key || action == Action::register_and_ignore) {
+    own_key_ = new_key;
+    own_key_persists_ = persists;
+  }
+  witness_.own_key = own_key_persists_ ? ReservationKey() : own_key_;
   auto data = co_await query(reserve_in(Query::read_keys, static_cast<std::uint16_t>(key_list_bytes(0))));
   if (!data) co_return;
   if (auto list = decode_keys(*data)) witness_.generation = list->registered.generation;

@@ -15,7 +15,8 @@
 ///   - a node that has been fenced meanwhile is refused by the disk itself, the repetition too (EBADE).
 ///   - acknowledged writes are never sent again: other nodes may have written there since. Where the disk may have lost
 ///     them, because it lost power, every flush fails from then on: see WriteCacheState.
-///   - changes of reservations are not repeated here at all (execute()).
+///   - changes of reservations are not repeated here at all (execute()). What this nexus had registered it has again
+///     before anything is sent again, unless the key was removed meanwhile: see restore_registration().
 ///   - the disk that answers is the same one: its size and identification (VPD page 83h) must be as before, or nothing
 ///     more is sent to it.
 ///
@@ -81,6 +82,7 @@ class IscsiSession final : public scsi::Transport {
   Task<Result<>> await_ready(IscsiConnection& connection, bool& power_on);
   Task<Result<>> identify(IscsiConnection& connection);
   Task<void> look_for_power_loss(IscsiConnection& connection, bool power_on);
+  Task<Result<>> restore_own_registration(IscsiConnection& connection);
   Task<Result<std::vector<std::byte>>> query_on(IscsiConnection& connection, scsi::Command command);
   Task<Result<RegisteredKeys>> read_keys_on(IscsiConnection& connection);
   Task<void> keep_connected();
@@ -101,6 +103,8 @@ class IscsiSession final : public scsi::Transport {
   std::vector<std::byte> identification_;
   WriteCacheState write_cache_;
   PowerWitness witness_;
+  ReservationKey own_key_{};  ///< that this nexus has registered last; 0: none
+  bool own_key_persists_ = false;
   Time down_since_{};
   Error last_error_{EIO};
   bool power_on_seen_ = false;  ///< by a command of the connection that has just broken

@@ -92,4 +92,11 @@ class Reservations {
   virtual Task<Result<>> reset_logical_unit() = 0;
 };
 
+/// Makes the nexus that it goes through a registrant under `key` again, provided that the disk still lists the key. By
+/// SPC-4 a nexus whose connection is made anew is what it was; some targets (tgt) keep its key but no longer know that
+/// it is its own. A key that is not listed has been removed, by fencing or by the disk's restart: then nothing is done,
+/// and that is a success; the next write tells. Nor can a fencing at the same time be undone: what is registered here
+/// while others changed something is taken back, and looked at anew. Call it before anything else is written that way.
+Task<Result<>> restore_registration(Reservations& reservations, ReservationKey key, bool persist);
+
 }  // namespace corral

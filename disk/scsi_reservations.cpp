@@ -29,6 +29,8 @@ Task<Result<scsi::Outcome>> ScsiReservations::execute(scsi::Command command, std
   Result<scsi::Outcome> outcome;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     outcome = co_await transport_.execute(command, data);
+    bool asks_only = command.direction == scsi::Command::Direction::from_device;
+    if (!outcome && asks_only && outcome.error().code() == ECONNABORTED) continue;
     if (!outcome) co_return outcome;
     if (outcome->status == scsi::Status::busy || outcome->status == scsi::Status::task_set_full) {
       co_await executor_.sleep_for(kBusyPause);

@@ -30,7 +30,8 @@ class ScsiReservations final : public Reservations {
  private:
   using Action = reservation_format::Action;
   Task<Result<>> change(Action action, ReservationKey key, ReservationKey action_key, bool persist);
-  /// Executes until neither a unit attention nor a full task set stands in the way; `data` becomes what came.
+  /// Executes until no unit attention and no full task set stands in the way, and a question also where the connection
+  /// breaks; `data` becomes what came.
   Task<Result<scsi::Outcome>> execute(scsi::Command command, std::span<std::byte> data, bool stop_at_changes);
   Task<Result<std::size_t>> query(reservation_format::Query query, std::span<std::byte> into);
   std::unexpected<Error> refused(const scsi::Command& command, const scsi::Outcome& outcome) const;

@@ -19,22 +19,29 @@ struct SimulatedDevice::Request {
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;
   const SimulatedLatency* latency = nullptr;
+  std::uint64_t power_cuts = 0;  ///< of the disk, when it was sent
   std::span<const ReadSpan> read_spans;
   std::span<const WriteSpan> write_spans;
-  SimulatedDisk::Operation operation;  ///< null for reads
+  std::vector<std::byte> data;
+  WriteMode mode = WriteMode::cached;
+  SimulatedDisk::Operation operation;  ///< null for reads, and before the arrival
   bool abandoned = false;
   Completion<Result<>> done;
 };
 
-/// Holds a request while it is performed. Where the device dies first, the operation's fate is drawn.
+/// Holds a request from its sending to its end. Where the device dies first, the operation's fate is drawn; what is still
+/// on its way arrives at that moment, if the reservations let it.
 struct SimulatedDevice::InFlight {
   InFlight(SimulatedDevice& owner, std::shared_ptr<Request> what) : device(owner), request(std::move(what)) {}
   InFlight(const InFlight&) = delete;
   InFlight& operator=(const InFlight&) = delete;
   ~InFlight() {
-    if (!ended && request->operation) device.disk_.fail(request->operation, device.contents_random_);
+    if (ended) return;
+    bool arrives = !request->operation && device.accepts(*request) && device.disk_.power_cuts() == request->power_cuts;
+    if (arrives) device.begin(*request);
+    if (request->operation) device.disk_.fail(request->operation, device.contents_random_);
   }
-  /// False where a power cut came first.
+  /// False where a power cut or an abort came first.
   bool end(bool succeeded) {
     ended = true;
     if (!request->operation) return true;
@@ -70,7 +77,8 @@ SimulatedDeviceOptions SimulatedDeviceOptions::realistic() {
   return {.read_latency = {.least = 60us, .most = 120us, .slow_per_million = 1000, .slow = 5ms},
           .write_latency = {.least = 20us, .most = 80us, .slow_per_million = 1000, .slow = 10ms},
           .flush_latency = {.least = 300us, .most = 1500us, .slow_per_million = 5000, .slow = 30ms},
-          .discard_latency = {.least = 100us, .most = 1ms}};
+          .discard_latency = {.least = 100us, .most = 1ms},
+          .reservation_latency = {.least = 200us, .most = 2ms, .slow_per_million = 5000, .slow = 50ms}};
 }
 
 SimulatedDevice::SimulatedDevice(Executor& executor, SimulatedDisk& disk, std::uint64_t seed,
@@ -82,20 +90,31 @@ SimulatedDevice::SimulatedDevice(Executor& executor, SimulatedDisk& disk, std::u
       latency_random_(Random(seed).split()),
       fault_random_(Random(seed + 1).split()),
       contents_random_(Random(seed + 2).split()),
+      travel_random_(Random(seed + 3).split()),
+      nexus_(disk.reservations().add_nexus()),
+      reservations_(*this, nexus_),
       running_(executor) {
   geometry_.read_only |= options_.read_only;
 }
 
 SimulatedDevice::~SimulatedDevice() = default;
 
+std::shared_ptr<SimulatedDevice::Request> SimulatedDevice::make_request(SimulatedFault::Operations kind,
+                                                                        const char* verb,
+                                                                        const SimulatedLatency& latency) {
+  auto request = std::make_shared<Request>(executor_);
+  request->kind = kind;
+  request->verb = verb;
+  request->latency = &latency;
+  request->power_cuts = disk_.power_cuts();
+  return request;
+}
+
 Task<Result<>> SimulatedDevice::read(std::uint64_t offset_bytes, std::span<const ReadSpan> spans) {
   CO_TRY(std::uint64_t length, check_read(*this, offset_bytes, spans));
-  auto request = std::make_shared<Request>(executor_);
-  request->kind = SimulatedFault::reads;
-  request->verb = "read";
+  auto request = make_request(SimulatedFault::reads, "read", options_.read_latency);
   request->offset_bytes = offset_bytes;
   request->length_bytes = length;
-  request->latency = &options_.read_latency;
   request->read_spans = spans;
   ++counters_.reads;
   counters_.bytes_read += length;
@@ -104,38 +123,28 @@ Task<Result<>> SimulatedDevice::read(std::uint64_t offset_bytes, std::span<const
 
 Task<Result<>> SimulatedDevice::write(std::uint64_t offset_bytes, std::span<const WriteSpan> spans, WriteMode mode) {
   CO_TRY(std::uint64_t length, check_write(*this, offset_bytes, spans));
-  auto request = std::make_shared<Request>(executor_);
-  request->kind = SimulatedFault::writes;
-  request->verb = "write";
+  auto request = make_request(SimulatedFault::writes, "write", options_.write_latency);
   request->offset_bytes = offset_bytes;
   request->length_bytes = length;
-  request->latency = &options_.write_latency;
   request->write_spans = spans;
-  request->operation = disk_.begin_write(offset_bytes, gather(spans, length), mode);
+  request->data = gather(spans, length);
+  request->mode = mode;
   ++counters_.writes;
   counters_.bytes_written += length;
   co_return co_await submit(std::move(request));
 }
 
 Task<Result<>> SimulatedDevice::flush() {
-  auto request = std::make_shared<Request>(executor_);
-  request->kind = SimulatedFault::flushes;
-  request->verb = "flush";
-  request->latency = &options_.flush_latency;
-  request->operation = disk_.begin_flush();
+  auto request = make_request(SimulatedFault::flushes, "flush", options_.flush_latency);
   ++counters_.flushes;
   co_return co_await submit(std::move(request));
 }
 
 Task<Result<>> SimulatedDevice::discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) {
   CO_TRY_VOID(check_discard(*this, offset_bytes, length_bytes));
-  auto request = std::make_shared<Request>(executor_);
-  request->kind = SimulatedFault::discards;
-  request->verb = "discard";
+  auto request = make_request(SimulatedFault::discards, "discard", options_.discard_latency);
   request->offset_bytes = offset_bytes;
   request->length_bytes = length_bytes;
-  request->latency = &options_.discard_latency;
-  request->operation = disk_.begin_discard(offset_bytes, length_bytes);
   ++counters_.discards;
   co_return co_await submit(std::move(request));
 }
@@ -150,28 +159,100 @@ Task<Result<>> SimulatedDevice::submit(std::shared_ptr<Request> request) {
   co_return co_await caller.request->done.wait();
 }
 
+bool SimulatedDevice::accepts(const Request& request) {
+  return request.kind == SimulatedFault::reads || disk_.reservations().may_write(nexus_);
+}
+
+void SimulatedDevice::begin(Request& request) {
+  if (request.kind == SimulatedFault::writes)
+    request.operation = disk_.begin_write(request.offset_bytes, request.data, request.mode, nexus_);
+  if (request.kind == SimulatedFault::flushes) request.operation = disk_.begin_flush(nexus_);
+  if (request.kind == SimulatedFault::discards)
+    request.operation = disk_.begin_discard(request.offset_bytes, request.length_bytes, nexus_);
+}
+
+std::unexpected<Error> SimulatedDevice::failure(const Request& request, int code, const char* why) const {
+  return fail_device(code, "{}: {} of {} bytes at offset {} failed: {}", options_.name, request.verb,
+                     request.length_bytes, request.offset_bytes, why);
+}
+
 Task<void> SimulatedDevice::perform(std::shared_ptr<Request> request) {
+  std::shared_ptr<ActiveFault> active = draw_fault(*request);
+  std::optional<Result<>> result;
+  while (!result) {
+    result = co_await attempt(request, active);
+    request->operation.reset();
+  }
+  request->done.set(*std::move(result));
+}
+
+/// Sends the request once; nothing where the disk aborted it.
+Task<std::optional<Result<>>> SimulatedDevice::attempt(std::shared_ptr<Request> request,
+                                                       std::shared_ptr<ActiveFault> active) {
+  using Effect = SimulatedFault::Effect;
   InFlight in_flight(*this, request);
+  Duration latency = draw_latency(*request->latency);
+  Duration travel = draw_travel(latency);
+  if (travel > Duration::zero()) co_await executor_.sleep_for(travel);
+  if (active && active->fault.effect == Effect::stuck) co_await active->removed.wait();
+
+  bool powered = disk_.power_cuts() == request->power_cuts;
+  if (powered) disk_.reservations().take_attention(nexus_);
+  if (!powered || !accepts(*request)) {
+    in_flight.ended = true;
+    co_return powered ? failure(*request, EBADE, "reservation conflict")
+                      : failure(*request, EIO, "the storage lost power");
+  }
+  begin(*request);
+  if (latency > travel) co_await executor_.sleep_for(latency - travel);
+  if (active && active->fault.effect == Effect::lingering) co_await active->removed.wait();
+
+  if (request->kind == SimulatedFault::writes && !request->abandoned)
+    CHECK_INVARIANT(same_bytes(request->write_spans, request->data));
+  bool failing = active && active->fault.effect == Effect::error;
+  bool ended = in_flight.end(!failing);
+  if (failing) co_return failure(*request, active->fault.code, std::strerror(active->fault.code));
+  if (!ended && request->operation->aborted) co_return std::nullopt;
+  if (!ended) co_return failure(*request, EIO, "the storage lost power");
+  if (request->kind == SimulatedFault::reads && !request->abandoned) read_now(*request);
+  co_return Result<>{};
+}
+
+Task<Result<>> SimulatedDevice::change_reservations(const char* verb, ReservationCommand command) {
+  /// Where the sender dies before the command arrives, or an error ends it, it may be executed none the less.
+  struct Travelling {
+    SimulatedDevice& device;
+    ReservationCommand command;
+    std::uint64_t power_cuts;
+    bool arrived = false;
+    ~Travelling() {
+      if (arrived || device.disk_.power_cuts() != power_cuts || !device.fault_random_.chance(1, 2)) return;
+      [[maybe_unused]] Result<> unheard = command(device.disk_);
+    }
+  };
+  Travelling travelling{*this, std::move(command), disk_.power_cuts()};
+  co_return co_await ask_reservations(verb, [&travelling](SimulatedDisk& disk) {
+    travelling.arrived = true;
+    return travelling.command(disk);
+  });
+}
+
+Task<Result<>> SimulatedDevice::ask_reservations(const char* verb, ReservationCommand command) {
+  auto request = make_request(SimulatedFault::reservations, verb, options_.reservation_latency);
   std::shared_ptr<ActiveFault> active = draw_fault(*request);
   Duration latency = draw_latency(*request->latency);
-  if (latency > Duration::zero()) co_await executor_.sleep_for(latency);
-  bool failing = active && active->fault.effect == SimulatedFault::Effect::error;
-  if (active && !failing) co_await active->removed.wait();
-
-  if (request->operation && !request->abandoned)
-    CHECK_INVARIANT(same_bytes(request->write_spans, request->operation->data));
-  bool powered = in_flight.end(!failing);
-  if (failing) {
-    request->done.set(fail_device(active->fault.code, "{}: {} of {} bytes at offset {} failed: {}", options_.name,
-                                  request->verb, request->length_bytes, request->offset_bytes,
-                                  std::strerror(active->fault.code)));
-  } else if (!powered) {
-    request->done.set(fail_device(EIO, "{}: {} of {} bytes at offset {} failed: the storage lost power", options_.name,
-                                  request->verb, request->length_bytes, request->offset_bytes));
-  } else {
-    if (!request->operation && !request->abandoned) read_now(*request);
-    request->done.set({});
+  Duration travel = draw_travel(latency);
+  if (travel > Duration::zero()) co_await executor_.sleep_for(travel);
+  if (active && active->fault.effect != SimulatedFault::Effect::error) co_await active->removed.wait();
+  if (disk_.power_cuts() != request->power_cuts)
+    co_return fail_device(ECONNABORTED, "{}: the storage lost power during {}", options_.name, verb);
+  if (active && active->fault.effect == SimulatedFault::Effect::error) {
+    co_return fail_device(active->fault.code, "{}: {} failed: {}", options_.name, verb,
+                          std::strerror(active->fault.code));
   }
+  Result<> answer = command(disk_);
+  if (latency > travel) co_await executor_.sleep_for(latency - travel);
+  co_return answer;
 }
 
 void SimulatedDevice::read_now(Request& request) {
@@ -199,7 +280,7 @@ std::shared_ptr<SimulatedDevice::ActiveFault> SimulatedDevice::draw_fault(const 
     SimulatedFault& fault = active->fault;
     if ((fault.operations & request.kind) == 0 || fault.times == 0) continue;
     bool touches =
-        request.kind == SimulatedFault::flushes ||
+        request.kind == SimulatedFault::flushes || request.kind == SimulatedFault::reservations ||
         (request.offset_bytes < fault.end_bytes && request.offset_bytes + request.length_bytes > fault.begin_bytes);
     if (!touches || !fault_random_.chance(fault.per_million, 1'000'000)) continue;
     if (fault.skip > 0) {
@@ -210,6 +291,11 @@ std::shared_ptr<SimulatedDevice::ActiveFault> SimulatedDevice::draw_fault(const 
     return active;
   }
   return nullptr;
+}
+
+/// How much of it passes before the arrival.
+Duration SimulatedDevice::draw_travel(Duration latency) {
+  return Duration(static_cast<Duration::rep>(travel_random_.below(static_cast<std::uint64_t>(latency.count()) + 1)));
 }
 
 Duration SimulatedDevice::draw_latency(const SimulatedLatency& latency) {

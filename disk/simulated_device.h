@@ -4,13 +4,19 @@
 /// It is stricter than a real device where the contract allows: operations complete out of order, a read beside a write
 /// sees any mix of old and new sectors, and a write's memory that changes before its completion is a bug (checked).
 ///
+/// Every device is an I_T nexus of its own to the disk's reservations. An operation travels for a part of its latency; the
+/// reservations count at the moment when it arrives. From then on a PREEMPT no longer stops it, only an abort does; what
+/// was aborted is sent again.
+///
 /// Destroying the device is the node's death: what was in flight lands wholly, in part or not at all. The frames that
 /// wait on it are destroyed before it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +24,7 @@
 #include "base/sync.h"
 #include "disk/device.h"
 #include "disk/simulated_disk.h"
+#include "disk/simulated_reservations.h"
 
 namespace corral {
 
@@ -37,6 +44,7 @@ struct SimulatedDeviceOptions {
   SimulatedLatency write_latency{};
   SimulatedLatency flush_latency{};
   SimulatedLatency discard_latency{};
+  SimulatedLatency reservation_latency{};
 
   /// Virtual microseconds as of a good SSD, now and then slow.
   static SimulatedDeviceOptions realistic();
@@ -44,14 +52,15 @@ struct SimulatedDeviceOptions {
 
 /// Which operations to disturb, and how.
 struct SimulatedFault {
-  enum Operations : unsigned { reads = 1, writes = 2, flushes = 4, discards = 8, everything = 15 };
+  enum Operations : unsigned { reads = 1, writes = 2, flushes = 4, discards = 8, reservations = 16, everything = 31 };
   enum class Effect {
-    error,  ///< ends with `code`; a write may have landed in part
-    stuck,  ///< does not end until the fault is removed, then goes on as if nothing had been
+    error,      ///< ends with `code`; a write may have landed in part, a change of reservations been made
+    stuck,      ///< does not arrive until the fault is removed, then goes on as if nothing had been
+    lingering,  ///< arrives, and is not executed until the fault is removed
   };
   Effect effect = Effect::error;
   unsigned operations = everything;
-  std::uint64_t begin_bytes = 0;  ///< only what touches [begin, end); flushes touch any range
+  std::uint64_t begin_bytes = 0;  ///< only what touches [begin, end); flushes and reservations touch any range
   std::uint64_t end_bytes = std::numeric_limits<std::uint64_t>::max();
   std::uint32_t per_million = 1'000'000;
   std::uint64_t skip = 0;  ///< how many that match go unharmed first
@@ -72,6 +81,8 @@ class SimulatedDevice final : public Device {
   Task<Result<>> write(std::uint64_t offset_bytes, std::span<const WriteSpan> spans, WriteMode mode) override;
   Task<Result<>> flush() override;
   Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
+  Reservations* reservations() override { return &reservations_; }
+  NexusId nexus() const { return nexus_; }
 
   /// The faults are tried in the order of their adding; the first that strikes counts. The number names it for
   /// remove().
@@ -91,6 +102,13 @@ class SimulatedDevice final : public Device {
   /// Operations that have not ended, stuck ones included.
   std::size_t in_flight() const { return running_.running(); }
 
+  /// For SimulatedReservations: a command on its way. One that changes something may still be executed when the node
+  /// dies meanwhile, as may one that a fault ends.
+  using ReservationCommand = std::function<Result<>(SimulatedDisk&)>;
+  Task<Result<>> change_reservations(const char* verb, ReservationCommand command);
+  Task<Result<>> ask_reservations(const char* verb, ReservationCommand command);
+  Random& contents_random() { return contents_random_; }
+
  private:
   struct Request;
   struct InFlight;
@@ -104,6 +122,13 @@ class SimulatedDevice final : public Device {
 
   Task<Result<>> submit(std::shared_ptr<Request> request);
   Task<void> perform(std::shared_ptr<Request> request);
+  Task<std::optional<Result<>>> attempt(std::shared_ptr<Request> request, std::shared_ptr<ActiveFault> active);
+  bool accepts(const Request& request);
+  void begin(Request& request);
+  std::unexpected<Error> failure(const Request& request, int code, const char* why) const;
+  std::shared_ptr<Request> make_request(SimulatedFault::Operations kind, const char* verb,
+                                        const SimulatedLatency& latency);
+  Duration draw_travel(Duration latency);
   void read_now(Request& request);
   std::shared_ptr<ActiveFault> draw_fault(const Request& request);
   Duration draw_latency(const SimulatedLatency& latency);
@@ -115,6 +140,9 @@ class SimulatedDevice final : public Device {
   Random latency_random_;
   Random fault_random_;
   Random contents_random_;
+  Random travel_random_;
+  NexusId nexus_;
+  SimulatedReservations reservations_;
   std::vector<std::shared_ptr<ActiveFault>> faults_;
   std::uint64_t next_fault_ = 0;
   Counters counters_;

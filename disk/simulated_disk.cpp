@@ -144,7 +144,7 @@ void SimulatedDisk::forget_history() {
 }
 
 SimulatedDisk::Operation SimulatedDisk::begin_write(std::uint64_t offset_bytes, std::vector<std::byte> data,
-                                                    WriteMode mode) {
+                                                    WriteMode mode, NexusId nexus) {
   std::uint64_t length_bytes = data.size();
   auto operation = std::make_shared<DiskOperation>(DiskOperation{.kind = DiskOperation::Kind::write,
                                                                  .number = next_number_++,
@@ -153,14 +153,16 @@ SimulatedDisk::Operation SimulatedDisk::begin_write(std::uint64_t offset_bytes, 
                                                                  .mode = mode,
                                                                  .data = std::move(data),
                                                                  .fill = {},
-                                                                 .landed = {}});
+                                                                 .landed = {},
+                                                                 .nexus = nexus});
   in_flight_.push_back(operation);
   log(DiskEvent::Kind::begin, operation);
   return operation;
 }
 
-SimulatedDisk::Operation SimulatedDisk::begin_flush() {
+SimulatedDisk::Operation SimulatedDisk::begin_flush(NexusId nexus) {
   auto operation = std::make_shared<DiskOperation>();
+  operation->nexus = nexus;
   operation->kind = DiskOperation::Kind::flush;
   operation->number = next_number_++;
   in_flight_.push_back(operation);
@@ -168,8 +170,10 @@ SimulatedDisk::Operation SimulatedDisk::begin_flush() {
   return operation;
 }
 
-SimulatedDisk::Operation SimulatedDisk::begin_discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+SimulatedDisk::Operation SimulatedDisk::begin_discard(std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                                                      NexusId nexus) {
   auto operation = std::make_shared<DiskOperation>();
+  operation->nexus = nexus;
   operation->kind = DiskOperation::Kind::discard;
   operation->number = next_number_++;
   operation->offset_bytes = offset_bytes;
@@ -202,6 +206,21 @@ bool SimulatedDisk::fail(const Operation& operation, Random& random) {
   return true;
 }
 
+void SimulatedDisk::abort(NexusId nexus, Random& random) {
+  for (const Operation& operation : std::vector<Operation>(in_flight_)) {
+    if (operation->nexus != nexus) continue;
+    operation->aborted = true;
+    fail(operation, random);
+  }
+}
+
+void SimulatedDisk::abort_all(Random& random) {
+  for (const Operation& operation : std::vector<Operation>(in_flight_)) {
+    operation->aborted = true;
+    fail(operation, random);
+  }
+}
+
 void SimulatedDisk::read(std::uint64_t offset_bytes, std::span<std::byte> into, Random& random) const {
   contents_.read(offset_bytes, into);
   const std::uint64_t end = offset_bytes + into.size();
@@ -231,6 +250,8 @@ DiskImage SimulatedDisk::after(const PowerCut& cut) const {
 void SimulatedDisk::power_cut(PowerCut::Unstable unstable, std::uint64_t seed) {
   contents_ = cut_at(now_, unstable, Random(seed));
   in_flight_.clear();
+  ++power_cuts_;
+  reservations_.power_on();
   now_ = Moment(contents_);
   forget_history();
 }

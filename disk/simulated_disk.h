@@ -1,5 +1,5 @@
-/// A disk in memory as the storage sees it: contents, a volatile write cache, and a numbered log of all that happened,
-/// from which the contents after a power cut at any moment can be made. One or more SimulatedDevices (one per node)
+/// A disk in memory as the storage sees it: contents, a volatile write cache, persistent reservations, and a numbered log
+/// of all that happened, from which the contents after a power cut at any moment can be made. One or more SimulatedDevices (one per node)
 /// drive it.
 ///
 /// What a cut may leave behind, sector by sector: what was stable (written through, or complete before a flush that has
@@ -20,6 +20,7 @@
 #include "base/random.h"
 #include "disk/device.h"
 #include "disk/disk_image.h"
+#include "disk/reservation_table.h"
 
 namespace corral {
 
@@ -34,6 +35,8 @@ struct DiskOperation {
   std::vector<std::byte> data;    ///< of a write
   std::optional<std::byte> fill;  ///< what an ended discard reads as; empty: it left the old contents
   std::vector<bool> landed;       ///< of a failed write, per sector; empty: all of it
+  NexusId nexus{};                ///< through which it came; 0: none in particular
+  bool aborted = false;           ///< by PREEMPT AND ABORT or LOGICAL UNIT RESET
 };
 
 /// One step of the disk's life: an operation began, ended, or was ended by a failure.
@@ -74,15 +77,23 @@ class SimulatedDisk {
 
   /// The contents that a power cut would leave. Cheapest when the events asked for go up.
   DiskImage after(const PowerCut& cut) const;
-  /// Cuts the power now: contents become after(...), operations in flight never end, history is forgotten.
+  /// Cuts the power now: contents become after(...), operations in flight never end, history is forgotten, registrations
+  /// are lost unless they were to persist.
   void power_cut(PowerCut::Unstable unstable, std::uint64_t seed);
+  /// How often the power was cut: what was on its way to the disk then does not arrive.
+  std::uint64_t power_cuts() const { return power_cuts_; }
 
-  /// The device's side. Begin an operation, later end or fail it; one that is ended after a power cut ended nothing:
-  /// false.
+  ReservationTable& reservations() { return reservations_; }
+  /// Aborts what came through the nexus, or through any, and is not done: it may have landed in part, and lands no more.
+  void abort(NexusId nexus, Random& random);
+  void abort_all(Random& random);
+
+  /// The device's side. Begin an operation that the reservations allow (the device asks), later end or fail it; one that
+  /// is ended after a power cut or an abort ended nothing: false.
   using Operation = std::shared_ptr<DiskOperation>;
-  Operation begin_write(std::uint64_t offset_bytes, std::vector<std::byte> data, WriteMode mode);
-  Operation begin_flush();
-  Operation begin_discard(std::uint64_t offset_bytes, std::uint64_t length_bytes);
+  Operation begin_write(std::uint64_t offset_bytes, std::vector<std::byte> data, WriteMode mode, NexusId nexus = {});
+  Operation begin_flush(NexusId nexus = {});
+  Operation begin_discard(std::uint64_t offset_bytes, std::uint64_t length_bytes, NexusId nexus = {});
   /// The random generator chooses what a discarded range reads as.
   bool end(const Operation& operation, Random& random);
   /// A failed write or discard may have landed in part; a failed flush made nothing stable.
@@ -117,6 +128,8 @@ class SimulatedDisk {
   DiskImage contents_;
   std::vector<Operation> in_flight_;
   std::uint64_t next_number_ = 0;
+  std::uint64_t power_cuts_ = 0;
+  ReservationTable reservations_;
   std::vector<DiskEvent> events_;
   Moment now_;
   Moment start_;
