@@ -37,13 +37,13 @@ def test(function):
 
 
 def libc(name, *arguments):
-    """A C library function that returns -1 and sets errno; integers are passed as 64 bits."""
+    """A C library function that returns -1 (an int or a long) and sets errno; integers are passed as 64 bits."""
     ctypes.set_errno(0)
     wide = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
     function = getattr(LIBC, name)
     function.restype = ctypes.c_long
     result = function(*wide)
-    if ctypes.c_int(result & 0xFFFFFFFF).value < 0:
+    if result in (-1, 0xFFFFFFFF):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
@@ -56,7 +56,12 @@ def outcome(function, arguments, keywords):
     except OSError as error:
         if error.errno is None:
             raise
-        return errno.errorcode[error.errno], None
+        return name_of(error.errno), None
+
+
+def name_of(code):
+    """Of several names of a code, POSIX's."""
+    return {errno.EDEADLK: "EDEADLK", errno.EOPNOTSUPP: "EOPNOTSUPP"}.get(code) or errno.errorcode[code]
 
 
 class Caller:

@@ -14,6 +14,11 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import harness  # noqa: E402
+import contents  # noqa: E402,F401
+import directories  # noqa: E402,F401
+import exercise  # noqa: E402,F401
+import linux  # noqa: E402,F401
+import locks  # noqa: E402,F401
 import names  # noqa: E402,F401
 import paths  # noqa: E402,F401
 import rights  # noqa: E402,F401
