@@ -212,6 +212,19 @@ def next_tick():
         time.sleep(0)
 
 
+def open_below(folder):
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if path.startswith(folder + "/"):
+            found.append(path)
+            os.close(int(fd))
+    return found
+
+
 class Suite:
     """Runs tests in `directory` and counts. `features` are what the filesystem under it has beyond POSIX."""
 
@@ -269,6 +282,7 @@ class Suite:
                 self.check(new == old, f"{what}: {name} moves by {new - old} ns, should stay")
 
     def run(self, wanted=""):
+        home = os.getcwd()
         for function in TESTS:
             name = f"{function.__module__}.{function.__name__}"
             if wanted and wanted not in name:
@@ -281,7 +295,8 @@ class Suite:
                 function(self)
             except Exception:
                 self.errors.append(f"{name}: stopped\n{traceback.format_exc()}")
-            os.chdir(self.base)
+            os.chdir(home)
+            self.errors += [f"{name}: {path} is left open" for path in open_below(self.base)]
             shutil.rmtree(self.dir, ignore_errors=True)
             if os.path.lexists(self.dir):
                 self.errors.append(f"{name}: {self.dir} cannot be removed")
