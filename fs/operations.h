@@ -72,6 +72,7 @@ struct AttributeChange {
   std::optional<WallTime> atime;  ///< `now` is put in by the caller
   std::optional<WallTime> mtime;
   std::optional<WallTime> ctime;
+  bool chosen_times = false;  ///< atime or mtime is not simply now: not allowed for append-only inodes
   /// FATTR_KILL_SUIDGID: clear setuid, and setgid where it means execution (the group may execute) or where the caller
   /// is not in the group.
   bool kill_set_ids = false;

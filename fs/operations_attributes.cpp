@@ -60,7 +60,8 @@ Task<Result<Attributes>> Operations::set_attributes(BlockNo inode, AttributeChan
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   const std::uint32_t flags = locked.dinode().flags;
   if ((flags & kDinodeImmutable) != 0) co_return fail(EPERM);
-  if ((flags & kDinodeAppendOnly) != 0 && (change.mode || change.uid || change.gid || change.size_bytes)) {
+  const bool more_than_touches = change.mode || change.uid || change.gid || change.size_bytes || change.chosen_times;
+  if ((flags & kDinodeAppendOnly) != 0 && more_than_touches) {
     co_return fail(EPERM);
   }
   if (change.size_bytes) {

@@ -57,9 +57,9 @@ Task<Result<>> Operations::remove(BlockNo directory, std::string name, bool is_d
     }
     CO_TRY(removed, fs_.inodes().get(location.entry.address, location.entry.formal_number));
     CO_TRY(LockedInode child, co_await lock(removed, GlockMode::exclusive));
+    if (is_protected(child)) co_return fail(EPERM);
     if (child.is_directory() != is_directory) co_return fail(is_directory ? ENOTDIR : EISDIR);
     if (is_directory && !Directories::is_empty(child)) co_return fail(ENOTEMPTY);
-    if (is_protected(child)) co_return fail(EPERM);
 
     std::optional<Release> release;
     if (will_be_last(child)) {

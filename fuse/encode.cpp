@@ -89,6 +89,10 @@ AttributeChange decode_change(const fuse_setattr_in& request, WallTime now) {
   if (has(FATTR_SIZE)) change.size_bytes = request.size;
   if (has(FATTR_ATIME)) change.atime = has(FATTR_ATIME_NOW) ? now : time(request.atime, request.atimensec);
   if (has(FATTR_MTIME)) change.mtime = has(FATTR_MTIME_NOW) ? now : time(request.mtime, request.mtimensec);
+  // With its own ctime the kernel writes back times that its page cache has moved.
+  const bool chosen_atime = has(FATTR_ATIME) && !has(FATTR_ATIME_NOW);
+  const bool chosen_mtime = has(FATTR_MTIME) && !has(FATTR_MTIME_NOW);
+  change.chosen_times = (chosen_atime || chosen_mtime) && !has(FATTR_CTIME);
   if (has(FATTR_ATIME_NOW) || has(FATTR_MTIME_NOW)) change.ctime = now;  // one moment for all
   if (has(FATTR_CTIME)) change.ctime = time(request.ctime, request.ctimensec);
   change.kill_set_ids = has(FATTR_KILL_SUIDGID);

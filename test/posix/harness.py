@@ -37,13 +37,13 @@ def test(function):
 
 
 def libc(name, *arguments):
-    """A C library function that returns -1 and sets errno; integers are passed as 64 bits."""
+    """A C library function that returns -1 (an int or a long) and sets errno; integers are passed as 64 bits."""
     ctypes.set_errno(0)
     wide = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
     function = getattr(LIBC, name)
     function.restype = ctypes.c_long
     result = function(*wide)
-    if ctypes.c_int(result & 0xFFFFFFFF).value < 0:
+    if result in (-1, 0xFFFFFFFF):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
@@ -56,7 +56,12 @@ def outcome(function, arguments, keywords):
     except OSError as error:
         if error.errno is None:
             raise
-        return errno.errorcode[error.errno], None
+        return name_of(error.errno), None
+
+
+def name_of(code):
+    """Of several names of a code, POSIX's."""
+    return {errno.EDEADLK: "EDEADLK", errno.EOPNOTSUPP: "EOPNOTSUPP"}.get(code) or errno.errorcode[code]
 
 
 class Caller:
@@ -207,6 +212,19 @@ def next_tick():
         time.sleep(0)
 
 
+def open_below(folder):
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if path.startswith(folder + "/"):
+            found.append(path)
+            os.close(int(fd))
+    return found
+
+
 class Suite:
     """Runs tests in `directory` and counts. `features` are what the filesystem under it has beyond POSIX."""
 
@@ -264,6 +282,7 @@ class Suite:
                 self.check(new == old, f"{what}: {name} moves by {new - old} ns, should stay")
 
     def run(self, wanted=""):
+        home = os.getcwd()
         for function in TESTS:
             name = f"{function.__module__}.{function.__name__}"
             if wanted and wanted not in name:
@@ -276,7 +295,8 @@ class Suite:
                 function(self)
             except Exception:
                 self.errors.append(f"{name}: stopped\n{traceback.format_exc()}")
-            os.chdir(self.base)
+            os.chdir(home)
+            self.errors += [f"{name}: {path} is left open" for path in open_below(self.base)]
             shutil.rmtree(self.dir, ignore_errors=True)
             if os.path.lexists(self.dir):
                 self.errors.append(f"{name}: {self.dir} cannot be removed")

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 
 from harness import (ALICE, LINKABLE, NAME_MAX, NOT_SYMLINKS, STAFF, TYPES, create, kind_of, libc, make, mode_of,
                      next_tick, remove, test)
@@ -384,3 +385,27 @@ def at_descriptors(t):
     t.expect("ENOTDIR", libc, "unlinkat", one, b"followed", 0x200)
     for each in (one, two, fd):
         os.close(each)
+
+
+@test
+def mount_points(t):
+    """Another filesystem within the folder: EXDEV across, EBUSY for its place."""
+    place = t.path("place")
+    os.mkdir(place)
+    create(t.path("file"))
+    os.mkdir(t.path("folder"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", place], check=True)
+    try:
+        create(t.path("place/file"))
+        for here, there in (("file", "place/new"), ("place/file", "new")):
+            t.expect("EXDEV", os.rename, t.path(here), t.path(there))
+            t.expect("EXDEV", os.link, t.path(here), t.path(there))
+        t.expect("EXDEV", os.rename, t.path("folder"), t.path("place/folder"))
+        t.expect("EBUSY", os.rmdir, place)
+        t.expect("EBUSY", os.rename, place, t.path("elsewhere"))
+        t.expect("EBUSY", os.rename, t.path("folder"), place)
+        t.expect("EISDIR|EBUSY", os.unlink, place)
+    finally:
+        subprocess.run(["umount", place], check=True)
+    t.equal("names beneath the other filesystem", os.listdir(place), [])
+    t.expect("ok", os.rmdir, place)

@@ -61,6 +61,10 @@ def access(path):
     libc("access", os.fsencode(path), os.F_OK)
 
 
+def access_to_write(path):
+    libc("access", os.fsencode(path), os.W_OK)
+
+
 def change_directory(path):
     here = os.open(".", os.O_PATH)
     try:

@@ -115,6 +115,12 @@ TEST_CASE("what a SETATTR changes") {
   AttributeChange touch = decode_change(in, now);
   CHECK(touch.mtime == now);
   CHECK(touch.ctime == now);
+  CHECK(!touch.chosen_times);
+  in.valid = FATTR_MTIME;
+  CHECK(decode_change(in, now).chosen_times);
+  CHECK(!decode_change(in, now).ctime);
+  in.valid = FATTR_MTIME | FATTR_CTIME;
+  CHECK(!decode_change(in, now).chosen_times);
 }
 
 TEST_CASE("flags of FSGETXATTR and FSSETXATTR") {

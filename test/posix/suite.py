@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks how a directory behaves: posix.py DIRECTORY [--has FEATURE]... [--only PART-OF-A-NAME].
+"""Checks how a directory behaves: suite.py DIRECTORY [--has FEATURE]... [--only PART-OF-A-NAME].
 
 Runs as root, on any filesystem, which is how the suite itself is checked (ext4, tmpfs). The closing line is
 "N passed, N failed"; exit status 0 means that none failed. Tests of what Linux filesystems have beyond POSIX run for the
@@ -14,6 +14,11 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import harness  # noqa: E402
+import contents  # noqa: E402,F401
+import directories  # noqa: E402,F401
+import exercise  # noqa: E402,F401
+import linux  # noqa: E402,F401
+import locks  # noqa: E402,F401
 import names  # noqa: E402,F401
 import paths  # noqa: E402,F401
 import rights  # noqa: E402,F401
@@ -52,7 +57,7 @@ def main():
     parser.add_argument("--only", default="", help="only tests with this in their name")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
-        sys.exit("posix.py: needs root, for it acts as other users too")
+        sys.exit("suite.py: needs root, for it acts as other users too")
     sys.exit(report(check_directory(arguments.directory, set(arguments.has), arguments.only)))
 
 
