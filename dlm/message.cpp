@@ -96,7 +96,7 @@ class Decoder {
   void get(RangeOwnerKind& kind) { kind = static_cast<RangeOwnerKind>(get_below(3, "has an unknown kind of owner")); }
   void get(RangeAction& action) { action = static_cast<RangeAction>(get_below(3, "has an unknown range action")); }
   void get(Phase& phase) {
-    phase = get_below(2, "has an unknown phase") == 0 ? Phase::registered : Phase::reported;
+    phase = static_cast<Phase>(get_below(kPhases, "has an unknown phase"));
   }
   void get(LockFlags& flags) {
     std::uint8_t bits = 0;

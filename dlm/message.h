@@ -136,7 +136,8 @@ struct Report {
 };
 
 /// To every member: all that this phase of a recovery needs from me was sent before.
-enum class Phase : std::uint8_t { registered = 1, reported = 2 };
+enum class Phase : std::uint8_t { registered = 0, reported = 1 };
+inline constexpr std::uint8_t kPhases = 2;
 struct PhaseDone {
   Phase phase = Phase::registered;
   void fields(auto& f) { f(phase); }
