@@ -27,7 +27,7 @@ std::size_t signs_of_dinode(const Dinode& dinode, BlockNo inode, const Volume& v
   const std::uint64_t blocks = dinode.blocks;
   return (dinode.header.magic == kMagic ? 1u : 0u) + (dinode.header.meta_type() == MetaType::dinode ? 1u : 0u) +
          (dinode.header.format == format_of(MetaType::dinode) ? 1u : 0u) + (dinode.num.addr == inode.value ? 1u : 0u) +
-         (dinode.num.formal_ino != 0 && dinode.num.formal_ino < volume.next_formal_ino + kInumQuantum ? 1u : 0u) +
+         (dinode.num.formal_ino != 0 && dinode.num.formal_ino < kFormalInoLimit ? 1u : 0u) +
          (is_file_type(dinode.mode) && dinode.mode <= 0177777 ? 1u : 0u) +
          (blocks > 0 && blocks <= volume.blocks ? 1u : 0u) + (dinode.height <= volume.geometry.max_height() ? 1u : 0u);
 }

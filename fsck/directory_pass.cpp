@@ -193,11 +193,17 @@ Task<Result<>> check_directories(Volume& volume) {
     record->names = 2;
     directory->parent = top.value;
   }
-  const std::size_t count = volume.inodes.directories().size();
-  for (std::size_t i = 0; i < count; ++i) {
-    volume.progress("directories", i, count);
-    const BlockNo directory(volume.inodes.directories()[i].address);
-    if (volume.inodes.find(directory) != nullptr) CO_TRY_VOID(co_await check_directory(volume, directory));
+  // Deleted ones count only if they turn out to have a name.
+  for (const bool deleted : {false, true}) {
+    const std::size_t count = volume.inodes.directories().size();
+    for (std::size_t i = 0; i < count; ++i) {
+      volume.progress("directories", i, count);
+      const DirectoryRecord& directory = volume.inodes.directories()[i];
+      const InodeRecord* record = volume.inodes.find(BlockNo(directory.address));
+      if (record == nullptr || record->is(InodeRecord::kUnlinked) != deleted) continue;
+      if (deleted && directory.parent == 0) continue;
+      CO_TRY_VOID(co_await check_directory(volume, record->number()));
+    }
   }
   co_return Result<>{};
 }

@@ -10,7 +10,6 @@
 #include "fsck/height_probe.h"
 #include "fsck/inode_walk.h"
 #include "fsck/walk_policies.h"
-#include "offline/volume_reader.h"
 #include "ondisk/dirent_walker.h"
 #include "ondisk/validate.h"
 
@@ -89,7 +88,6 @@ class InodePass {
 
  private:
   void reserve();
-  Task<Result<>> read_next_formal_ino();
   Task<Result<>> scan_group(const Group& group);
   Task<Result<>> look_at_state(BlockNo inode, BlockState state);
   Task<Result<>> look_for_lost(BlockNo inode);
@@ -109,18 +107,6 @@ void InodePass::reserve() {
     inodes += static_cast<unsigned>(std::popcount(byte & byte >> 1 & 0x55u));
   }
   volume_.inodes.reserve(inodes + inodes / 64 + 16);
-}
-
-/// The file inum is above all numbers that were given out: a sign of what numbers are likely.
-Task<Result<>> InodePass::read_next_formal_ino() {
-  auto reader = co_await VolumeReader::open(volume_.disk);
-  if (!reader) co_return std::unexpected(reader.error());
-  auto inum = co_await reader->system_file("inum");
-  if (!inum && inum.error().kind() == ErrorKind::device) co_return std::unexpected(inum.error());
-  if (inum && inum->dinode().height == 0)
-    volume_.next_formal_ino = std::max<std::uint64_t>(1, view<be64>(inum->block(), sizeof(Dinode)));
-  if (volume_.next_formal_ino >> 62 != 0) volume_.next_formal_ino = 1;
-  co_return Result<>{};
 }
 
 Task<Result<>> InodePass::look_at_state(BlockNo inode, BlockState state) {
@@ -209,12 +195,14 @@ void InodePass::record(BlockNo inode, const Dinode& dinode, bool unlinked, const
   record.type = static_cast<std::uint8_t>(IFTODT(dinode.mode.value()));
   if ((dinode.flags & kDinodeSystem) != 0) record.flags |= InodeRecord::kSystem;
   if (unlinked) record.flags |= InodeRecord::kUnlinked;
-  volume_.next_formal_ino = std::max(volume_.next_formal_ino, record.formal_ino + 1);
+  if (record.formal_ino < kFormalInoLimit)
+    volume_.next_formal_ino = std::max(volume_.next_formal_ino, record.formal_ino + 1);
   if (S_ISDIR(dinode.mode)) {
     std::optional<std::string> fault = walk.directory_fault();
     if (!fault && !claims.has_dot()) fault = "it has no entry \".\"";
     if (!fault && claims.dot_dot() == 0) fault = "it has no entry \"..\"";
-    if (fault) {
+    // What was deleted is on its way to be freed.
+    if (fault && !unlinked) {
       record.flags |= InodeRecord::kDamagedDirectory;
       volume_.damaged_directories[inode] = {*fault, walk.directory_blocks()};
     }
@@ -253,7 +241,6 @@ Task<Result<>> InodePass::take(BlockNo inode, BlockBytes block, bool unlinked) {
 }
 
 Task<Result<>> InodePass::run() {
-  CO_TRY_VOID(co_await read_next_formal_ino());
   reserve();
   const std::size_t count = volume_.map.groups().size();
   for (std::size_t i = 0; i < count; ++i) {

@@ -76,14 +76,13 @@ class SystemPass {
   Task<Result<>> check_quota_change(BlockNo inode);
   Task<Result<>> check_stuffed(BlockNo inode, std::string_view name, std::size_t bytes);
   Task<Result<>> check_inum(BlockNo inum);
-  Task<Result<>> check_inum_range(BlockNo inode);
   Task<Result<>> write_index(BlockNo rindex);
   Task<Result<>> excuse_lack_of_space(Result<> done);
 
   Volume& volume_;
   SystemRepairs repairs_;
   std::uint64_t journal_bytes_ = kNewJournalBytes;
-  std::uint64_t next_number_ = 1;  ///< least value that inum may have
+  std::uint64_t next_number_ = 1;  ///< above the formal numbers of all inodes
 };
 
 Task<Result<SystemPass::Names>> SystemPass::names_in(BlockNo directory) {
@@ -309,40 +308,15 @@ Task<Result<>> SystemPass::check_stuffed(BlockNo inode, std::string_view name, s
 Task<Result<>> SystemPass::check_inum(BlockNo inum) {
   CO_TRY_VOID(co_await check_stuffed(inum, "inum", sizeof(be64)));
   CO_TRY(BlockBytes block, co_await volume_.read(inum));
+  // Since inodes take their numbers from the resource groups nobody counts here any more; old kernels do.
   auto& next = view<be64>(block, sizeof(Dinode));
-  if (next >= next_number_ && next >> 62 == 0) co_return Result<>{};
+  if (next != 0 && next >> 62 == 0) co_return Result<>{};
   if (!volume_.found(Kind::system_file, inum,
-                     fmt::format("the file inum gives out formal inode numbers from {} on, but {} is in use",
-                                 next.value(), next_number_ - 1),
+                     fmt::format("the file inum gives out formal inode numbers from {} on", next.value()),
                      fmt::format("set it to {}", next_number_)))
     co_return Result<>{};
   next = next_number_;
   volume_.write(inum, block);
-  co_return Result<>{};
-}
-
-/// Numbers kept for one node: none of them may be in use.
-Task<Result<>> SystemPass::check_inum_range(BlockNo inode) {
-  CO_TRY_VOID(co_await check_stuffed(inode, "inum_range", sizeof(InumRange)));
-  CO_TRY(BlockBytes block, co_await volume_.read(inode));
-  auto& range = view<InumRange>(block, sizeof(Dinode));
-  const std::uint64_t start = range.start;
-  const std::uint64_t length = range.length;
-  if (length == 0) co_return Result<>{};
-  const bool used = std::ranges::any_of(volume_.inodes.inodes(), [start, length](const InodeRecord& one) {
-    return !one.is(InodeRecord::kGone) && one.formal_ino >= start && one.formal_ino - start < length;
-  });
-  if (!used && length <= kInumQuantum) {
-    next_number_ = std::max(next_number_, start + length);
-    co_return Result<>{};
-  }
-  if (!volume_.found(Kind::system_file, inode,
-                     fmt::format("inode {}: keeps {} formal inode numbers from {} on, which are in use", inode.value,
-                                 length, start),
-                     "keep none"))
-    co_return Result<>{};
-  range = InumRange{};
-  volume_.write(inode, block);
   co_return Result<>{};
 }
 
@@ -366,7 +340,7 @@ Task<Result<>> SystemPass::check_journals(BlockNo jindex, BlockNo per_node) {
            co_await file(per_node, locals, fmt::format("statfs_change{}", i), Role::statfs_change));
     CO_TRY(const BlockNo quota, co_await file(per_node, locals, fmt::format("quota_change{}", i), Role::quota_change));
     CO_TRY(const BlockNo journal, co_await file(jindex, journals, fmt::format("journal{}", i), Role::journal));
-    if (range) CO_TRY_VOID(co_await check_inum_range(range));
+    if (range) CO_TRY_VOID(co_await check_stuffed(range, "inum_range", sizeof(InumRange)));
     if (statfs) CO_TRY_VOID(co_await check_stuffed(statfs, "statfs_change", sizeof(StatfsChange)));
     if (quota) CO_TRY_VOID(co_await check_quota_change(quota));
     if (journal) CO_TRY_VOID(co_await check_journal(journal, i, statfs, quota));
@@ -399,8 +373,7 @@ Task<Result<>> SystemPass::write_index(BlockNo rindex) {
 Task<Result<>> SystemPass::run() {
   volume_.progress("system files", 0, 1);
   for (const InodeRecord& inode : volume_.inodes.inodes())
-    if (!inode.is(InodeRecord::kGone) && inode.formal_ino >> 62 == 0)
-      next_number_ = std::max(next_number_, inode.formal_ino + 1);
+    if (!inode.is(InodeRecord::kGone)) next_number_ = std::max(next_number_, inode.formal_ino + 1);
   const BlockNo master = volume_.master();
   const InodeRecord* record = volume_.inodes.find(master);
   if (record == nullptr || record->type != DT_DIR) co_return Result<>{};

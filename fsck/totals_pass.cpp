@@ -119,6 +119,8 @@ ResourceGroup GroupCheck::expected_header(const ResourceGroup& found) const {
   ResourceGroup header = whole ? found : ResourceGroup{};
   if (!whole && index_ + 1 < volume_.map.groups().size())
     header.skip = static_cast<std::uint32_t>(volume_.map.groups()[index_ + 1].addr - group_.addr);
+  // Inodes to come take their numbers from here: none may come again.
+  if (!whole) header.inode_generation = volume_.next_formal_ino;
   header.header.set(MetaType::resource_group);
   header.free = static_cast<std::uint32_t>(counts.free);
   header.dinodes = static_cast<std::uint32_t>(counts.dinodes);

@@ -26,6 +26,9 @@ using BlockBytes = std::vector<std::byte>;
 /// Told what is being done and how far it is; `total` 0: not known.
 using Progress = std::function<void(std::string_view phase, std::uint64_t done, std::uint64_t total)>;
 
+/// No volume has seen so many inodes.
+constexpr std::uint64_t kFormalInoLimit = std::uint64_t{1} << 56;
+
 /// A directory whose structure is broken.
 struct DamagedDirectory {
   std::string fault;            ///< what is wrong with it
