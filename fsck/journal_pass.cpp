@@ -95,6 +95,8 @@ Task<Result<>> JournalPass::look_at(const OfflineJournal& journal) {
   if (!report) {
     if (report.error().kind() == ErrorKind::device) co_return std::unexpected(report.error());
     problem = report.error().describe();
+  } else if (!report->head.found) {
+    problem = fmt::format("journal {}: holds no log header", journal.id.value);
   } else if (!report->head.clean()) {
     co_return co_await replay_dirty(journal, *report);
   } else {
