@@ -45,25 +45,36 @@ void end_records(std::span<std::byte> bytes, std::size_t last) {
 
 }  // namespace
 
-/// The pointers to the blocks of an attribute's value. False: they are not all usable.
+/// The pointers to the blocks of an attribute's value. False: they are not all usable, and those before are given up.
 Task<Result<bool>> InodeWalk::walk_ea_record(std::span<std::byte> bytes, std::size_t place, bool below_copy,
                                              bool& changed) {
+  struct Taken {
+    Pointer pointer;
+    Ruling ruling;
+  };
+  std::vector<Taken> taken;
+  bool usable = true;
   for (be64& value : record_pointers(bytes, place)) {
     if (value == 0) continue;
     const Pointer pointer{BlockNo(value), PointerKind::ea_data, below_copy};
     const Ruling ruling = policy_.rule(pointer);
-    if (!is_kept(ruling)) co_return false;
+    usable = is_kept(ruling);
+    if (!usable) break;
+    taken.push_back({pointer, ruling});
     CO_TRY(const BlockBytes block, co_await content(pointer, ruling));
-    if (!has_meta_type(block, MetaType::ea_data)) {
-      policy_.refuse(pointer, ruling);
-      co_return false;
-    }
-    ++blocks_;
+    usable = has_meta_type(block, MetaType::ea_data);
+    if (!usable) break;
     if (ruling.verdict != Verdict::copy) continue;
     value = ruling.place.value;
     changed = true;
   }
-  co_return true;
+  if (usable) {
+    blocks_ += taken.size();
+  } else {
+    for (const Taken& one : taken)
+      policy_.refuse(one.pointer, one.ruling);
+  }
+  co_return usable;
 }
 
 /// One block of attributes. `keep` becomes false where nothing of it is of use. True: its bytes were changed.

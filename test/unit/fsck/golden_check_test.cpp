@@ -1,6 +1,5 @@
 // The checker on volumes that the kernel made, sound and damaged.
 #include "fsck/check.h"
-
 #include "test/support/catch.h"
 #include "test/support/file_census.h"
 #include "test/support/fsck_gfs2.h"
@@ -54,7 +53,8 @@ void check_repair(const std::string& base, const nlohmann::json& damage, const C
 }  // namespace
 
 TEST_CASE("sound golden volumes have nothing wrong", "[golden]") {
-  for (const std::string name : {"basic-1k/volume.img", "basic-4k/volume.img", "quota/volume.img", "corrupt/base.img"}) {
+  for (const std::string name :
+       {"basic-1k/volume.img", "basic-4k/volume.img", "quota/volume.img", "corrupt/base.img"}) {
     auto image = golden_disk(name);
     if (!image) return;
     INFO(name);
@@ -67,9 +67,9 @@ TEST_CASE("sound golden volumes have nothing wrong", "[golden]") {
 }
 
 TEST_CASE("volumes with dirty journals are sound once these are replayed", "[golden]") {
-  for (const std::string name : {"dirty-journal-create", "dirty-journal-revoke", "dirty-journal-jdata",
-                                 "dirty-journal-wrap", "dirty-journal-killed", "dirty-journal-cluster",
-                                 "quota-pending"}) {
+  for (const std::string name :
+       {"dirty-journal-create", "dirty-journal-revoke", "dirty-journal-jdata", "dirty-journal-wrap",
+        "dirty-journal-killed", "dirty-journal-cluster", "quota-pending"}) {
     auto image = golden_disk(name + "/dirty.img");
     if (!image) return;
     INFO(name);

@@ -49,7 +49,8 @@ DiskImage populated(std::uint32_t block_size) {
   const BlockNo root = mounted.filesystem->root();
   const BlockNo wide = make_directory(mounted, root, "wide");
   for (int i = 0; i < 150; ++i)
-    write_file(mounted, wide, fmt::format("a file with a name of some length, number {}", i), 0, random.below(300), random);
+    write_file(mounted, wide, fmt::format("a file with a name of some length, number {}", i), 0, random.below(300),
+               random);
   const BlockNo deep = make_directory(mounted, make_directory(mounted, make_directory(mounted, root, "a"), "b"), "c");
   for (int i = 0; i < 12; ++i)
     write_file(mounted, deep, fmt::format("large{}", i), random.below(4) << 16, 1 + random.below(200'000), random);
@@ -109,7 +110,8 @@ Damage do_damage(DiskImage& image, std::uint32_t block_size, Random& random) {
       default:
         // Most fields are near the start.
         for (std::uint64_t n = random.between(1, 8); n > 0; --n)
-          bytes[random.chance(1, 2) ? random.below(256) : random.below(block_size)] = static_cast<std::byte>(random.next());
+          bytes[random.chance(1, 2) ? random.below(256) : random.below(block_size)] =
+              static_cast<std::byte>(random.next());
     }
     image.write(block * block_size, bytes);
   }
