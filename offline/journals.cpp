@@ -13,6 +13,30 @@ namespace {
 constexpr std::uint64_t kSmallestJournalBytes = 8 << 20;
 constexpr std::uint64_t kLargestJournalBytes = 1 << 30;
 
+struct NamedFiles {
+  std::vector<OfflineDirent> journals;  ///< of jindex
+  std::vector<OfflineDirent> locals;    ///< of per_node
+};
+
+/// ENOENT where there is no such name.
+Result<BlockNo> find_name(const std::vector<OfflineDirent>& entries, std::string_view name) {
+  auto entry = std::ranges::find(entries, name, &OfflineDirent::name);
+  if (entry == entries.end()) return fail(ENOENT);
+  return entry->inode;
+}
+
+Task<Result<NamedFiles>> list_files(const VolumeReader& volume) {
+  NamedFiles files;
+  CO_TRY(OfflineInode jindex, co_await volume.system_file("jindex"));
+  CO_TRY(files.journals, co_await volume.list(jindex));
+  std::erase_if(files.journals, [](const OfflineDirent& entry) { return !entry.name.starts_with("journal"); });
+  CO_TRY(OfflineInode per_node, co_await volume.system_file("per_node"));
+  CO_TRY(files.locals, co_await volume.list(per_node));
+  co_return files;
+}
+
+}  // namespace
+
 Task<Result<JournalMap>> map_journal(const VolumeReader& volume, const OfflineInode& inode) {
   const std::uint64_t size = inode.size_bytes();
   if (size < kSmallestJournalBytes || size > kLargestJournalBytes || size % volume.geometry().block_size() != 0)
@@ -30,29 +54,42 @@ Task<Result<JournalMap>> map_journal(const VolumeReader& volume, const OfflineIn
   co_return map;
 }
 
-}  // namespace
-
 Task<Result<std::vector<OfflineJournal>>> find_journals(const VolumeReader& volume) {
-  CO_TRY(OfflineInode jindex, co_await volume.system_file("jindex"));
-  CO_TRY(std::vector<OfflineDirent> files, co_await volume.list(jindex));
-  std::erase_if(files, [](const OfflineDirent& entry) { return !entry.name.starts_with("journal"); });
-  CO_TRY(OfflineInode per_node, co_await volume.system_file("per_node"));
-  CO_TRY(std::vector<OfflineDirent> local_files, co_await volume.list(per_node));
-
+  CO_TRY(const NamedFiles files, co_await list_files(volume));
   std::vector<OfflineJournal> journals;
-  for (std::uint32_t id = 0; id < files.size(); ++id) {
-    auto named = [](const std::string& name) {
-      return [name](const OfflineDirent& entry) { return entry.name == name; };
-    };
-    auto entry = std::find_if(files.begin(), files.end(), named(fmt::format("journal{}", id)));
-    if (entry == files.end())
-      co_return fail_corrupt("jindex directory: no journal{} among {} journals", id, files.size());
-    auto statfs = std::find_if(local_files.begin(), local_files.end(), named(fmt::format("statfs_change{}", id)));
-    if (statfs == local_files.end()) co_return fail_corrupt("per_node directory: no statfs_change{}", id);
-    CO_TRY(OfflineInode inode, co_await volume.read_inode(entry->inode));
+  for (std::uint32_t id = 0; id < files.journals.size(); ++id) {
+    const std::string name = fmt::format("journal{}", id);
+    Result<BlockNo> number = find_name(files.journals, name);
+    if (!number) co_return fail_corrupt("jindex directory: no {} among {} journals", name, files.journals.size());
+    Result<BlockNo> statfs = find_name(files.locals, fmt::format("statfs_change{}", id));
+    if (!statfs) co_return fail_corrupt("per_node directory: no statfs_change{}", id);
+    CO_TRY(OfflineInode inode, co_await volume.read_inode(*number));
     Result<JournalMap> map = co_await map_journal(volume, inode);
-    if (!map) co_return std::unexpected(map.error().within(entry->name));
-    journals.push_back({JournalId(id), inode.number(), *std::move(map), statfs->inode});
+    if (!map) co_return std::unexpected(map.error().within(name));
+    journals.push_back({JournalId(id), inode.number(), *std::move(map), *statfs});
+  }
+  co_return journals;
+}
+
+Task<Result<std::vector<OfflineJournal>>> find_sound_journals(const VolumeReader& volume, bool& all) {
+  std::vector<OfflineJournal> journals;
+  auto files = co_await list_files(volume);
+  all = files.has_value();
+  if (!files && files.error().kind() == ErrorKind::device) co_return std::unexpected(files.error());
+  for (std::uint32_t id = 0; files && id < files->journals.size(); ++id) {
+    const Result<BlockNo> number = find_name(files->journals, fmt::format("journal{}", id));
+    Result<OfflineInode> inode = fail(ENOENT);
+    if (number) inode = co_await volume.read_inode(*number);
+    Result<JournalMap> map = fail(ENOENT);
+    if (inode) map = co_await map_journal(volume, *inode);
+    if (map) {
+      const Result<BlockNo> statfs = find_name(files->locals, fmt::format("statfs_change{}", id));
+      journals.push_back({JournalId(id), *number, *std::move(map), statfs.value_or(BlockNo(0))});
+      continue;
+    }
+    const Error& error = inode ? map.error() : inode.error();
+    if (error.kind() == ErrorKind::device) co_return std::unexpected(error);
+    all = false;
   }
   co_return journals;
 }

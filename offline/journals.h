@@ -28,6 +28,13 @@ struct OfflineJournal {
 /// number is missing, or where statfs_changeN is missing (the kernel does not mount such a volume).
 Task<Result<std::vector<OfflineJournal>>> find_journals(const VolumeReader& volume);
 
+/// Those of the journals that can be used, for tools that repair the others; `all` becomes false where there are such.
+/// An OfflineJournal may lack its local_statfs (0) here. Errors: the device's.
+Task<Result<std::vector<OfflineJournal>>> find_sound_journals(const VolumeReader& volume, bool& all);
+
+/// Where the blocks of a journal lie, whose inode this is. Corrupt: the size is none of a journal, or it has holes.
+Task<Result<JournalMap>> map_journal(const VolumeReader& volume, const OfflineInode& inode);
+
 /// The maps alone, as ReplayJob wants them.
 std::vector<JournalMap> maps_of(const std::vector<OfflineJournal>& journals);
 

@@ -13,6 +13,7 @@
 #include "disk/simulated_device.h"
 #include "disk/simulated_disk.h"
 #include "fs/filesystem.h"
+#include "fsck/check.h"
 #include "test/sim/workload.h"
 #include "test/support/catch.h"
 #include "test/support/manual_clock.h"
@@ -101,6 +102,20 @@ std::string fsck_gfs2(const DiskImage& image) {
   return status == 0 ? std::string{} : output;
 }
 
+/// What our own checker says of the volume; empty if it finds nothing.
+std::string fsck_corral(const DiskImage& image) {
+  SimulatedDisk disk(image);
+  World world(disk, 1, {});
+  std::string complaints;
+  fsck::Findings findings([&complaints](const fsck::Finding& finding) {
+    complaints += finding.problem + "\n";
+    return fsck::Outcome::told;
+  });
+  auto report = world.run(fsck::check_volume(world.executor, world.device, findings, {}, Logger(world.sink)));
+  if (!report) complaints += report.error().describe();
+  return complaints;
+}
+
 /// Mounts what a cut left, compares it, unmounts it. The first thing wrong as a message.
 std::optional<std::string> examine(DiskImage image, std::uint64_t event,
                                    const std::vector<std::unique_ptr<Client>>& clients, bool with_fsck) {
@@ -113,8 +128,10 @@ std::optional<std::string> examine(DiskImage image, std::uint64_t event,
     if (different) return different;
   }
   if (auto ended = world.run(world.filesystem->unmount()); !ended) return "unmount: " + ended.error().describe();
+  std::string complaints = fsck_corral(disk.contents());
+  if (!complaints.empty()) return "fsck: " + complaints;
   if (!with_fsck) return std::nullopt;
-  std::string complaints = fsck_gfs2(disk.contents());
+  complaints = fsck_gfs2(disk.contents());
   if (!complaints.empty()) return "fsck.gfs2: " + complaints;
   return std::nullopt;
 }
