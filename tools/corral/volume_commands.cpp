@@ -8,7 +8,7 @@
 #include "cluster/area.h"
 #include "cluster/settings.h"
 #include "disk/event_loop.h"
-#include "disk/uring_device.h"
+#include "disk/open_device.h"
 #include "tools/adopt/adopt.h"
 #include "tools/mkfs/new_cluster.h"
 
@@ -27,9 +27,9 @@ int report(const std::string& device, const Result<>& result) {
 
 /// Opens the device, runs the task that `work` makes of it, and closes it.
 template <class Work>
-Result<> with_device(const std::string& path, UringDeviceOptions options, Work work) {
+Result<> with_device(const std::string& path, StorageOptions options, Work work) {
   EventLoop loop;
-  TRY(auto device, UringDevice::open(loop, path, options));
+  TRY(auto device, loop.run_until_done(open_device(loop, path, options)));
   Result<> result = loop.run_until_done(work(loop, *device));
   loop.run_until_done(device->close());
   return result;
