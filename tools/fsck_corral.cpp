@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "disk/event_loop.h"
-#include "disk/uring_device.h"
+#include "disk/open_device.h"
 #include "fsck/check.h"
 #include "tools/fsck_corral/command_line.h"
 #include "tools/fsck_corral/terminal.h"
@@ -118,7 +118,7 @@ int Run::sum_up(const fsck::CheckReport& report) {
 }
 
 int Run::main() {
-  auto device = UringDevice::open(loop_, command_.device, {.read_only = !writes()});
+  auto device = loop_.run_until_done(open_device(loop_, command_.device, {.read_only = !writes()}));
   if (!device) {
     fmt::print(stderr, "fsck.corral: {}\n", device.error().describe());
     return fsck_exit::kFailed;
