@@ -91,7 +91,8 @@ Result<std::vector<NexusId>> ReservationTable::preempt(NexusId nexus, Reservatio
   for (const Registration& one : registrations_)
     if (one.key == victim && !(takes_over && one.nexus == nexus)) removed.push_back(one.nexus);
   if (removed.empty() && !takes_over) return fail(EBADE);
-  std::erase_if(registrations_, [&](const Registration& one) { return std::ranges::find(removed, one.nexus) != removed.end(); });
+  std::erase_if(registrations_,
+                [&](const Registration& one) { return std::ranges::find(removed, one.nexus) != removed.end(); });
   for (NexusId gone : removed)
     if (gone != nexus) attentions_.insert(gone);
   if (takes_over) holder_ = nexus;

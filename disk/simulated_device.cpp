@@ -29,8 +29,8 @@ struct SimulatedDevice::Request {
   Completion<Result<>> done;
 };
 
-/// Holds a request from its sending to its end. Where the device dies first, the operation's fate is drawn; what is still
-/// on its way arrives at that moment, if the reservations let it.
+/// Holds a request from its sending to its end. Where the device dies first, the operation's fate is drawn; what is
+/// still on its way arrives at that moment, if the reservations let it.
 struct SimulatedDevice::InFlight {
   InFlight(SimulatedDevice& owner, std::shared_ptr<Request> what) : device(owner), request(std::move(what)) {}
   InFlight(const InFlight&) = delete;

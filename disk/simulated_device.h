@@ -4,9 +4,9 @@
 /// It is stricter than a real device where the contract allows: operations complete out of order, a read beside a write
 /// sees any mix of old and new sectors, and a write's memory that changes before its completion is a bug (checked).
 ///
-/// Every device is an I_T nexus of its own to the disk's reservations. An operation travels for a part of its latency; the
-/// reservations count at the moment when it arrives. From then on a PREEMPT no longer stops it, only an abort does; what
-/// was aborted is sent again.
+/// Every device is an I_T nexus of its own to the disk's reservations. An operation travels for a part of its latency;
+/// the reservations count at the moment when it arrives. From then on a PREEMPT no longer stops it, only an abort does;
+/// what was aborted is sent again.
 ///
 /// Destroying the device is the node's death: what was in flight lands wholly, in part or not at all. The frames that
 /// wait on it are destroyed before it.

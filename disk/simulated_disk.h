@@ -1,6 +1,6 @@
-/// A disk in memory as the storage sees it: contents, a volatile write cache, persistent reservations, and a numbered log
-/// of all that happened, from which the contents after a power cut at any moment can be made. One or more SimulatedDevices (one per node)
-/// drive it.
+/// A disk in memory as the storage sees it: contents, a volatile write cache, persistent reservations, and a numbered
+/// log of all that happened, from which the contents after a power cut at any moment can be made. One or more
+/// SimulatedDevices (one per node) drive it.
 ///
 /// What a cut may leave behind, sector by sector: what was stable (written through, or complete before a flush that has
 /// itself completed began) is there; of each write or discard that was not, any sectors may have landed, the later one
@@ -77,19 +77,20 @@ class SimulatedDisk {
 
   /// The contents that a power cut would leave. Cheapest when the events asked for go up.
   DiskImage after(const PowerCut& cut) const;
-  /// Cuts the power now: contents become after(...), operations in flight never end, history is forgotten, registrations
-  /// are lost unless they were to persist.
+  /// Cuts the power now: contents become after(...), operations in flight never end, history is forgotten,
+  /// registrations are lost unless they were to persist.
   void power_cut(PowerCut::Unstable unstable, std::uint64_t seed);
   /// How often the power was cut: what was on its way to the disk then does not arrive.
   std::uint64_t power_cuts() const { return power_cuts_; }
 
   ReservationTable& reservations() { return reservations_; }
-  /// Aborts what came through the nexus, or through any, and is not done: it may have landed in part, and lands no more.
+  /// Aborts what came through the nexus, or through any, and is not done: it may have landed in part, and lands no
+  /// more.
   void abort(NexusId nexus, Random& random);
   void abort_all(Random& random);
 
-  /// The device's side. Begin an operation that the reservations allow (the device asks), later end or fail it; one that
-  /// is ended after a power cut or an abort ended nothing: false.
+  /// The device's side. Begin an operation that the reservations allow (the device asks), later end or fail it; one
+  /// that is ended after a power cut or an abort ended nothing: false.
   using Operation = std::shared_ptr<DiskOperation>;
   Operation begin_write(std::uint64_t offset_bytes, std::vector<std::byte> data, WriteMode mode, NexusId nexus = {});
   Operation begin_flush(NexusId nexus = {});

@@ -16,6 +16,7 @@
 #include "base/aligned_buffer.h"
 #include "disk/block_geometry.h"
 #include "disk/device_users.h"
+#include "disk/kernel_reservations.h"
 #include "disk/transfer_check.h"
 
 namespace corral {
@@ -170,7 +171,8 @@ UringDevice::UringDevice(EventLoop& loop, std::string name, FileDescriptor claim
       geometry_(geometry),
       gate_(loop.executor()),
       ring_(std::move(ring)),
-      helper_(loop, 1) {}
+      helper_(loop, 1),
+      reservations_(open_kernel_reservations(loop, file_.get(), name_)) {}
 
 UringDevice::~UringDevice() = default;
 

@@ -8,6 +8,7 @@
 #include "base/sync.h"
 #include "disk/event_loop.h"
 #include "disk/helper_threads.h"
+#include "disk/reservation.h"
 #include "disk/ring.h"
 #include "disk/storage_device.h"
 
@@ -41,6 +42,8 @@ class UringDevice final : public StorageDevice {
   Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
 
   Task<void> close() override;
+  /// Null for an image file, a partition, and whatever else has none.
+  Reservations* reservations() override { return reservations_.get(); }
 
  private:
   UringDevice(EventLoop& loop, std::string name, FileDescriptor claim, FileDescriptor file, bool direct,
@@ -59,6 +62,7 @@ class UringDevice final : public StorageDevice {
   Gate gate_;
   std::unique_ptr<Ring> ring_;
   HelperThreads helper_;
+  std::unique_ptr<Reservations> reservations_;
 };
 
 }  // namespace corral

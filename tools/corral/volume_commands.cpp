@@ -27,9 +27,9 @@ int report(const std::string& device, const Result<>& result) {
 
 /// Opens the device, runs the task that `work` makes of it, and closes it.
 template <class Work>
-Result<> with_device(const std::string& path, StorageOptions options, Work work) {
+Result<> with_device(const std::string& name, StorageOptions options, Work work) {
   EventLoop loop;
-  TRY(auto device, loop.run_until_done(open_device(loop, path, options)));
+  TRY(auto device, loop.run_until_done(open_device(loop, name, options)));
   Result<> result = loop.run_until_done(work(loop, *device));
   loop.run_until_done(device->close());
   return result;
@@ -62,7 +62,7 @@ Task<Result<>> change_setting(Device& device, std::string name, std::string valu
 
 AdoptCommand::AdoptCommand(CLI::App& app, int& status) {
   CLI::App* command = app.add_subcommand("adopt", "Take a GFS2 volume, unmounted everywhere, into Corral's care");
-  command->add_option("device", device_, "Block device or image file")->required();
+  command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   command->add_option("-t,--lock-table", lock_table_, "CLUSTER:NAME (default: the volume's own)");
   command->callback([this, &status] { status = run(); });
 }
@@ -77,7 +77,7 @@ int AdoptCommand::run() const {
 
 ReleaseCommand::ReleaseCommand(CLI::App& app, int& status) {
   CLI::App* command = app.add_subcommand("release", "Give a volume, unmounted everywhere, back to the kernel's GFS2");
-  command->add_option("device", device_, "Block device or image file")->required();
+  command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   command->add_option("-p,--lock-protocol", protocol_, "lock_dlm or lock_nolock")
       ->capture_default_str()
       ->check(CLI::IsMember({"lock_dlm", "lock_nolock"}));
@@ -95,11 +95,11 @@ ConfigCommand::ConfigCommand(CLI::App& app, int& status) {
   CLI::App* command = app.add_subcommand("config", "Show or change the cluster's settings");
   command->require_subcommand(1);
   CLI::App* get_command = command->add_subcommand("get", "Show all settings, or the value of one");
-  get_command->add_option("device", device_, "Block device or image file")->required();
+  get_command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   get_command->add_option("name", name_, "Setting");
   get_command->callback([this, &status] { status = get(); });
   CLI::App* set_command = command->add_subcommand("set", "Change one setting; nodes follow when they next mount");
-  set_command->add_option("device", device_, "Block device or image file")->required();
+  set_command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   set_command->add_option("name", name_, "Setting")->required();
   set_command->add_option("value", value_, "Its new value")->required();
   set_command->callback([this, &status] { status = set(); });

@@ -181,7 +181,9 @@ TEST_CASE("a question is asked again where the way broke, a change is not") {
     if (bench.unit.commands == 1) return fail(ECONNABORTED);
     return scsi::Outcome{.transferred_bytes = static_cast<std::uint32_t>(std::min<std::size_t>(8, data.size()))};
   });
-  SECTION("READ RESERVATION") { REQUIRE(bench.run(bench.reservations.read_reservation())); }
+  SECTION("READ RESERVATION") {
+    REQUIRE(bench.run(bench.reservations.read_reservation()));
+  }
   SECTION("PREEMPT") {
     auto preempted = bench.run(bench.reservations.preempt(ReservationKey(1), ReservationKey(2)));
     REQUIRE(preempted.error().code() == ECONNABORTED);

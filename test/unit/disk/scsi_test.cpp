@@ -87,8 +87,8 @@ TEST_CASE("capacities are checked") {
 }
 
 TEST_CASE("pages of INQUIRY and MODE SENSE, whole and cut short") {
-  auto limits = bytes({0, 0xB0, 0, 0x3C, 0, 1, 0, 8, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 16},
-                      64);
+  auto limits = bytes(
+      {0, 0xB0, 0, 0x3C, 0, 1, 0, 8, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 16}, 64);
   BlockLimits decoded = *decode_block_limits(limits);
   REQUIRE(decoded.optimal_granularity_blocks == 8);
   REQUIRE(decoded.most_transfer_blocks == 1024);

@@ -263,8 +263,7 @@ TEST_CASE("no moment of a preemption lets a registration be made again behind it
   for (int microseconds = 0; microseconds < 12000; microseconds += 100) {
     Cluster cluster;
     cluster.reserve_for_first_two();
-    SimulatedDevice anew(cluster.executor, cluster.disk, 5,
-                         {.reservation_latency = {.least = 1ms, .most = 2ms}});
+    SimulatedDevice anew(cluster.executor, cluster.disk, 5, {.reservation_latency = {.least = 1ms, .most = 2ms}});
     std::optional<Result<>> restored;
     Scope scope(cluster.executor);
     scope.spawn(keep_result(restore_registration(*anew.reservations(), kSecond, false), restored));
