@@ -81,20 +81,20 @@ Task<Result<Header>> ClusterArea::write_header(Header header) const {
   co_return found;
 }
 
-Task<Result<View>> ClusterArea::read_view() const {
+Task<Result<ViewRecord>> ClusterArea::read_view() const {
   CO_TRY(AlignedBuffer copies, co_await read_records(kViewRecord, 2));
-  co_return newest<View>(copies, decode_view);
+  co_return newest<ViewRecord>(copies, decode_view);
 }
 
-Task<Result<View>> ClusterArea::write_view(View view) const {
+Task<Result<ViewRecord>> ClusterArea::write_view(ViewRecord view) const {
   ++view.generation;
   AlignedBuffer record(kRecordBytes);
   encode_view(view, record.span());
   CO_TRY_VOID(co_await write_record(kViewRecord + copy_of(view.generation), record));
-  CO_TRY(View found, co_await read_view());
+  CO_TRY(ViewRecord found, co_await read_view());
   if (found != view)
-    co_return fail(EBUSY, "{}: another node recorded view {} in place of {}", device_->name(), found.number,
-                   view.number);
+    co_return fail(EBUSY, "{}: another node recorded view {} in place of {}", device_->name(), found.view.number.value,
+                   view.view.number.value);
   co_return found;
 }
 
@@ -103,13 +103,13 @@ Task<Result<std::vector<FoundSlot>>> ClusterArea::read_slots(std::uint32_t count
   CO_TRY(AlignedBuffer records, co_await read_records(kFirstSlotRecord, count));
   std::vector<FoundSlot> slots;
   for (std::uint32_t i = 0; i < count; ++i) {
-    Result<Slot> slot = decode_slot(record_of(records, i), SlotId(i));
+    Result<Slot> slot = decode_slot(record_of(records, i), NodeId(i));
     slots.push_back(slot ? FoundSlot{*std::move(slot), {}} : FoundSlot{{}, slot.error().describe()});
   }
   co_return slots;
 }
 
-Task<Result<FoundSlot>> ClusterArea::read_slot(SlotId id) const {
+Task<Result<FoundSlot>> ClusterArea::read_slot(NodeId id) const {
   CHECK_INVARIANT(id.value < kSlots);
   CO_TRY(AlignedBuffer record, co_await read_records(kFirstSlotRecord + id.value, 1));
   Result<Slot> slot = decode_slot(record.span(), id);
@@ -132,7 +132,7 @@ AlignedBuffer ClusterArea::new_contents(const Header& header) {
     encode_view({.generation = copy, .cluster = header.cluster}, record(kViewRecord + copy));
   }
   for (std::uint32_t slot = 0; slot < kSlots; ++slot)
-    encode_slot({.id = SlotId(slot), .cluster = header.cluster}, record(kFirstSlotRecord + slot));
+    encode_slot({.id = NodeId(slot), .cluster = header.cluster}, record(kFirstSlotRecord + slot));
   return area;
 }
 

@@ -44,13 +44,13 @@ class ClusterArea {
   /// came out. Returns the header as it stands.
   Task<Result<Header>> write_header(Header header) const;
 
-  Task<Result<View>> read_view() const;
+  Task<Result<ViewRecord>> read_view() const;
   /// As write_header(). `view.generation` is that of the record it is to follow.
-  Task<Result<View>> write_view(View view) const;
+  Task<Result<ViewRecord>> write_view(ViewRecord view) const;
 
   /// Slots 0 to count - 1, in one read.
   Task<Result<std::vector<FoundSlot>>> read_slots(std::uint32_t count) const;
-  Task<Result<FoundSlot>> read_slot(SlotId id) const;
+  Task<Result<FoundSlot>> read_slot(NodeId id) const;
   Task<Result<>> write_slot(Slot slot) const;
 
   /// Header, empty view and free slots of a new area, as mkfs.corral writes them: kAreaBytes.

@@ -76,7 +76,7 @@ struct SlotBytes {
   std::array<char, kNameMostBytes> name;
   std::array<std::uint8_t, kSlots / 8> hears;  ///< bit n % 8 of byte n / 8
 };
-static_assert(sizeof(SlotBytes) == 240 && sizeof(SlotBytes) <= kSlotRecordBytes);
+static_assert(sizeof(SlotBytes) == 232 && sizeof(SlotBytes) <= kSlotRecordBytes);
 
 std::uint32_t crc_of(std::span<const std::byte> bytes) {
   std::vector<std::byte> copy(bytes.begin(), bytes.end());
@@ -114,15 +114,11 @@ Result<> check_record(std::span<const std::byte> checked, RecordType type, std::
   return {};
 }
 
-bool are_ordered(const std::vector<Member>& members) {
-  return std::ranges::adjacent_find(members, [](const Member& a, const Member& b) { return a.slot >= b.slot; }) ==
-         members.end();
-}
-
 }  // namespace
 
-bool View::contains(const Member& member) const {
-  return std::ranges::find(members, member) != members.end();
+bool ViewRecord::operator==(const ViewRecord& other) const {
+  return generation == other.generation && cluster == other.cluster && view.number == other.view.number &&
+         view.members == other.view.members && leader == other.leader && expected_nodes == other.expected_nodes;
 }
 
 bool is_valid_node_name(std::string_view name) {
@@ -169,40 +165,40 @@ Result<Header> decode_header(std::span<const std::byte> record) {
   return header;
 }
 
-void encode_view(const View& state, std::span<std::byte> record) {
-  CHECK_INVARIANT(state.members.size() <= kSlots && are_ordered(state.members));
+void encode_view(const ViewRecord& state, std::span<std::byte> record) {
+  const std::vector<Member>& members = state.view.members;
+  CHECK_INVARIANT(members.size() <= kSlots && state.view.well_formed());
   begin_record(record, RecordType::view, state.generation, state.cluster);
   auto& bytes = view<ViewBytes>(record);
-  bytes.number = state.number;
+  bytes.number = state.view.number.value;
   bytes.leader = state.leader.value;
   bytes.expected_nodes = state.expected_nodes;
-  bytes.member_count = static_cast<std::uint32_t>(state.members.size());
-  for (std::size_t i = 0; i < state.members.size(); ++i) {
-    bytes.members[i].slot = state.members[i].slot.value;
-    bytes.members[i].incarnation = state.members[i].incarnation.value;
+  bytes.member_count = static_cast<std::uint32_t>(members.size());
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    bytes.members[i].slot = members[i].node.value;
+    bytes.members[i].incarnation = members[i].incarnation.value;
   }
   seal(record);
 }
 
-Result<View> decode_view(std::span<const std::byte> record) {
+Result<ViewRecord> decode_view(std::span<const std::byte> record) {
   CHECK_INVARIANT(record.size() == kRecordBytes);
   TRY_VOID(check_record(record, RecordType::view, "view"));
   const auto& bytes = view<ViewBytes>(record);
   const std::uint32_t count = bytes.member_count;
   if (count > kSlots) return fail_corrupt("cluster area: view: {} members, expected at most {}", count, kSlots);
-  View state{.generation = bytes.head.generation,
-             .cluster = bytes.head.cluster,
-             .number = bytes.number,
-             .leader = SlotId(bytes.leader),
-             .expected_nodes = bytes.expected_nodes};
+  ViewRecord state{.generation = bytes.head.generation,
+                   .cluster = bytes.head.cluster,
+                   .view = {.number = ViewNumber(bytes.number), .members = {}},
+                   .leader = NodeId(bytes.leader),
+                   .expected_nodes = bytes.expected_nodes};
   for (std::uint32_t i = 0; i < count; ++i) {
-    const Member member{SlotId(bytes.members[i].slot), Incarnation(bytes.members[i].incarnation)};
-    if (member.slot.value >= kSlots || !member.incarnation)
-      return fail_corrupt("cluster area: view: member {} with slot {} and incarnation {:#x}", i, member.slot.value,
-                          member.incarnation.value);
-    state.members.push_back(member);
+    const Member member{NodeId(bytes.members[i].slot), Incarnation(bytes.members[i].incarnation)};
+    if (!member.incarnation)
+      return fail_corrupt("cluster area: view: member {} with slot {} and no incarnation", i, member.node.value);
+    state.view.members.push_back(member);
   }
-  if (!are_ordered(state.members)) return fail_corrupt("cluster area: view: members out of order");
+  if (!state.view.well_formed()) return fail_corrupt("cluster area: view: members out of order or range");
   if (state.leader.value >= kSlots || state.expected_nodes < count)
     return fail_corrupt("cluster area: view: leader {}, {} nodes expected, {} members", state.leader.value,
                         state.expected_nodes, count);
@@ -219,7 +215,7 @@ void encode_slot(const Slot& slot, std::span<std::byte> record) {
   bytes.incarnation = slot.incarnation.value;
   bytes.key = slot.key;
   bytes.heartbeat = slot.heartbeat;
-  bytes.view_number = slot.view_number;
+  bytes.view_number = slot.view.value;
   bytes.protocol_version = slot.protocol_version;
   bytes.cycle_ms = slot.cycle_ms;
   bytes.port = slot.port;
@@ -234,7 +230,7 @@ void encode_slot(const Slot& slot, std::span<std::byte> record) {
   seal(record.first(kSlotRecordBytes));
 }
 
-Result<Slot> decode_slot(std::span<const std::byte> record, SlotId id) {
+Result<Slot> decode_slot(std::span<const std::byte> record, NodeId id) {
   CHECK_INVARIANT(record.size() == kRecordBytes);
   const std::string what = fmt::format("slot {}", id.value);
   TRY_VOID(check_record(record.first(kSlotRecordBytes), RecordType::slot, what));
@@ -245,7 +241,7 @@ Result<Slot> decode_slot(std::span<const std::byte> record, SlotId id) {
             .incarnation = Incarnation(bytes.incarnation),
             .key = bytes.key,
             .heartbeat = bytes.heartbeat,
-            .view_number = bytes.view_number,
+            .view = ViewNumber(bytes.view_number),
             .protocol_version = bytes.protocol_version,
             .cycle_ms = bytes.cycle_ms,
             .health = bytes.health,
@@ -260,8 +256,7 @@ Result<Slot> decode_slot(std::span<const std::byte> record, SlotId id) {
   slot.name.assign(bytes.name.begin(), bytes.name.begin() + bytes.name_bytes);
   for (std::uint32_t i = 0; i < kSlots; ++i)
     slot.hears[i] = (bytes.hears[i / 8] >> i % 8 & 1) != 0;
-  const bool is_free = slot.state == SlotState::free;
-  if (is_free ? slot.incarnation.value != 0 : !slot.incarnation || !is_valid_node_name(slot.name))
+  if (slot.state != SlotState::free && (!slot.incarnation || !is_valid_node_name(slot.name)))
     return fail_corrupt("cluster area: {}: state {} with incarnation {:#x} and a name of {} bytes", what,
                         bytes.state.value(), slot.incarnation.value, slot.name.size());
   return slot;

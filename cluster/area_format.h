@@ -16,14 +16,10 @@
 
 #include "base/clock.h"
 #include "base/result.h"
-#include "base/strong.h"
+#include "cluster/member.h"
 
 namespace corral::cluster {
 
-/// Number of one life of a node: drawn at random when its process joins, never 0. A node that comes back has another.
-using Incarnation = Strong<struct IncarnationTag>;
-/// A slot's number: that of the journal that its node uses.
-using SlotId = JournalId;
 using Uuid = std::array<std::uint8_t, 16>;
 using Secret = std::array<std::uint8_t, 32>;
 /// IPv6, or IPv4 as ::ffff:a.b.c.d, in network order.
@@ -35,7 +31,7 @@ constexpr std::string_view kAreaFileName = "corral_cluster";
 constexpr std::uint64_t kRecordBytes = 4096;
 constexpr std::uint32_t kSlotRecordBytes = 512;  ///< what is used of a slot's record
 constexpr std::uint32_t kFormatVersion = 1;
-constexpr std::uint32_t kSlots = 128;  ///< nodes that can be members at a time; journals beyond have no slot
+constexpr std::uint32_t kSlots = kNodesMax;
 constexpr std::uint64_t kHeaderRecord = 0;
 constexpr std::uint64_t kViewRecord = 2;
 constexpr std::uint64_t kFirstSlotRecord = 4;
@@ -75,26 +71,16 @@ struct Header {
   bool operator==(const Header&) const = default;
 };
 
-/// One life of one node.
-struct Member {
-  SlotId slot;
-  Incarnation incarnation;
-
-  auto operator<=>(const Member&) const = default;
-};
-
-/// Who is in the cluster. Members are in order of their slots, each slot at most once.
-struct View {
+/// Who is in the cluster, as recorded. The view's number is 0 where there was none yet.
+struct ViewRecord {
   std::uint64_t generation = 0;
   Uuid cluster{};
-  std::uint64_t number = 0;  ///< of the view, rising by at least 1 with every change; 0: there was none yet
-  SlotId leader{};
+  View view{};
+  NodeId leader{};  ///< who recorded it
   /// Nodes that joined and have not left orderly since: the base of a majority. At least the number of members.
   std::uint32_t expected_nodes = 0;
-  std::vector<Member> members{};
 
-  bool operator==(const View&) const = default;
-  bool contains(const Member& member) const;
+  bool operator==(const ViewRecord& other) const;
 };
 
 enum class SlotState : std::uint32_t {
@@ -105,13 +91,13 @@ enum class SlotState : std::uint32_t {
 
 /// What a node says of itself, and its heartbeat.
 struct Slot {
-  SlotId id{};
+  NodeId id{};
   Uuid cluster{};
   SlotState state = SlotState::free;
-  Incarnation incarnation{};
+  Incarnation incarnation{};    ///< in a free slot: the last one that had it
   std::uint64_t key = 0;        ///< reservation key
   std::uint64_t heartbeat = 0;  ///< rises with every write of this incarnation
-  std::uint64_t view_number = 0;
+  ViewNumber view{};
   std::uint32_t protocol_version = 0;
   std::uint32_t cycle_ms = 0;  ///< how long the heartbeat's last reading and writing took, in all
   std::uint8_t health = 0;     ///< 0 to 100: 100 is sound
@@ -131,12 +117,12 @@ Result<> check_settings(const Settings& settings);
 
 /// Each fills a whole record (kRecordBytes).
 void encode_header(const Header& header, std::span<std::byte> record);
-void encode_view(const View& view, std::span<std::byte> record);
+void encode_view(const ViewRecord& view, std::span<std::byte> record);
 void encode_slot(const Slot& slot, std::span<std::byte> record);
 
 /// From a whole record. Errors are corrupt (EIO) and say what is wrong; EPROTONOSUPPORT where the version is newer.
 Result<Header> decode_header(std::span<const std::byte> record);
-Result<View> decode_view(std::span<const std::byte> record);
-Result<Slot> decode_slot(std::span<const std::byte> record, SlotId id);
+Result<ViewRecord> decode_view(std::span<const std::byte> record);
+Result<Slot> decode_slot(std::span<const std::byte> record, NodeId id);
 
 }  // namespace corral::cluster

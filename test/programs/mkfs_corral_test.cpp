@@ -147,7 +147,7 @@ TEST_CASE("wrong usage changes nothing") {
 TEST_CASE("a device that does not suit is refused") {
   const Image image(10 * kMiB);
   check_refused(mkfs(kTable + image.path()), kFailure, "at least ");
-  check_refused(mkfs(kTable + "-j 100 " + image.path()), kFailure, "100 journals of 8 MiB");
+  check_refused(mkfs(kTable + "-j 60 " + image.path()), kFailure, "60 journals of 8 MiB");
   check_refused(mkfs(kTable + image.path() + " 1000000"), kFailure, "more than the device holds");
   check_refused(mkfs(kTable + "-b 1024 -o test_topology=0:4096:0:0:4096 " + image.path()), kFailure, "choose -b 4096");
   check_refused(mkfs(kTable + "/nonexistent"), kFailure, "/nonexistent: No such file");

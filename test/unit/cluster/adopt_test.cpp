@@ -121,7 +121,7 @@ TEST_CASE("a volume in use is neither adopted nor released") {
   SimulatedVolume bench(dlm_volume(4096));
   must(bench.run(adopt_volume(context_of(bench), sample_header(), {})));
   const ClusterArea area = must(bench.run(open_area(bench.device)));
-  Slot slot{.id = SlotId(1), .state = SlotState::member, .incarnation = Incarnation(3), .name = "beta"};
+  Slot slot{.id = NodeId(1), .state = SlotState::member, .incarnation = Incarnation(3), .name = "beta"};
   must(bench.run(area.write_slot(slot)));
   SECTION("its node lives") {
     Scope node(bench.executor);

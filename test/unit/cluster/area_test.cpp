@@ -59,14 +59,14 @@ TEST_CASE("a new volume has a cluster area that fsck.gfs2 does not mind", "[fsck
     const Header header = must(bench.run(area.read_header()));
     CHECK(header.secret[0] == 2);
     CHECK(header.settings == Settings{});
-    CHECK(must(bench.run(area.read_view())).number == 0);
+    CHECK(must(bench.run(area.read_view())).view.number == ViewNumber(0));
     const auto slots = must(bench.run(area.read_slots(kSlots)));
     REQUIRE(slots.size() == kSlots);
     for (std::uint32_t i = 0; i < kSlots; ++i)
-      CHECK(slots[i].slot == Slot{.id = SlotId(i), .cluster = header.cluster});
+      CHECK(slots[i].slot == Slot{.id = NodeId(i), .cluster = header.cluster});
     CHECK(test::fsck_gfs2(bench.disk.contents()) == "");
     // All that the area may hold lies within its file.
-    must(bench.run(area.write_slot({.id = SlotId(kSlots - 1), .cluster = header.cluster})));
+    must(bench.run(area.write_slot({.id = NodeId(kSlots - 1), .cluster = header.cluster})));
     CHECK(test::fsck_gfs2(bench.disk.contents()) == "");
   }
 }
@@ -88,8 +88,8 @@ TEST_CASE("one damaged copy of header or view does not matter, two are told") {
   Header header = must(bench.run(area.read_header()));
   header.settings.port = 1234;
   header = must(bench.run(area.write_header(header)));
-  View view = must(bench.run(area.read_view()));
-  view.number = 5;
+  ViewRecord view = must(bench.run(area.read_view()));
+  view.view.number = ViewNumber(5);
   view = must(bench.run(area.write_view(view)));
   SECTION("the older copies") {
     bench.damage(kHeaderRecord + 1 - header.generation % 2);
@@ -102,7 +102,7 @@ TEST_CASE("one damaged copy of header or view does not matter, two are told") {
     bench.damage(kViewRecord + view.generation % 2);
     const Header older = must(bench.run(area.read_header()));
     CHECK(older.settings.port == Settings{}.port);
-    CHECK(must(bench.run(area.read_view())).number == 0);
+    CHECK(must(bench.run(area.read_view())).view.number == ViewNumber(0));
     // The next write makes both whole again.
     CHECK(must(bench.run(area.write_header(older))).generation == header.generation);
   }
@@ -118,7 +118,7 @@ TEST_CASE("one damaged copy of header or view does not matter, two are told") {
 TEST_CASE("a damaged slot hides no other") {
   AreaBench bench;
   const ClusterArea area = bench.area();
-  const Slot slot{.id = SlotId(2), .state = SlotState::joining, .incarnation = Incarnation(77), .name = "b"};
+  const Slot slot{.id = NodeId(2), .state = SlotState::joining, .incarnation = Incarnation(77), .name = "b"};
   must(bench.run(area.write_slot(slot)));
   bench.damage(kFirstSlotRecord + 1);
   const auto slots = must(bench.run(area.read_slots(3)));
@@ -126,20 +126,20 @@ TEST_CASE("a damaged slot hides no other") {
   CHECK_FALSE(slots[1].slot);
   CHECK(slots[1].problem.find("slot 1") != std::string::npos);
   CHECK(slots[2].slot == slot);
-  CHECK(must(bench.run(area.read_slot(SlotId(2)))).slot == slot);
+  CHECK(must(bench.run(area.read_slot(NodeId(2)))).slot == slot);
 }
 
 TEST_CASE("a power cut in a write of header, view or slot leaves the old state or the new one") {
   AreaBench bench;
   const ClusterArea area = bench.area();
   const Header header = must(bench.run(area.read_header()));
-  const View view = must(bench.run(area.read_view()));
+  const ViewRecord view = must(bench.run(area.read_view()));
   bench.disk.forget_history();
   Header new_header = header;
   new_header.settings.failure_timeout_ms = 9000;
-  View new_view = view;
-  new_view.number = 1;
-  const Slot slot{.id = SlotId(0), .state = SlotState::member, .incarnation = Incarnation(5), .name = "a"};
+  ViewRecord new_view = view;
+  new_view.view.number = ViewNumber(1);
+  const Slot slot{.id = NodeId(0), .state = SlotState::member, .incarnation = Incarnation(5), .name = "a"};
   must(bench.run(area.write_header(new_header)));
   must(bench.run(area.write_view(new_view)));
   must(bench.run(area.write_slot(slot)));
@@ -149,8 +149,8 @@ TEST_CASE("a power cut in a write of header, view or slot leaves the old state o
       const ClusterArea cut(after.device, area.offset_bytes());
       const auto settings = must(after.run(cut.read_header())).settings;
       CHECK((settings == header.settings || settings == new_header.settings));
-      CHECK(must(after.run(cut.read_view())).number <= 1);
-      const FoundSlot found = must(after.run(cut.read_slot(SlotId(0))));
+      CHECK(must(after.run(cut.read_view())).view.number <= ViewNumber(1));
+      const FoundSlot found = must(after.run(cut.read_slot(NodeId(0))));
       REQUIRE(found.slot);
       CHECK((found.slot == slot || found.slot->state == SlotState::free));
     }

@@ -1,0 +1,28 @@
+/// The seam between membership and whatever keeps a node's writes off the disk (reservation keys, a fence agent).
+#pragma once
+
+#include <cstdint>
+
+#include "base/result.h"
+#include "base/task.h"
+#include "cluster/member.h"
+
+namespace corral::cluster {
+
+class Fencer {
+ public:
+  virtual ~Fencer() = default;
+
+  /// The reservation key of a node's life: a function of cluster, node and incarnation.
+  virtual std::uint64_t key_of(Member member) const = 0;
+  /// Lets this process write to the disk as that member, in place of any member it was before.
+  virtual Task<Result<>> admit(Member self) = 0;
+  /// Returns when no write of that life can land any more, verified; success also where its key was gone already, for a
+  /// key is only removed by this. EBADE: this process has lost its own key, and has fenced nobody. Other errors: try
+  /// again.
+  virtual Task<Result<>> fence(Member victim) = 0;
+  /// Gives this process's key up, orderly.
+  virtual Task<Result<>> leave() = 0;
+};
+
+}  // namespace corral::cluster

@@ -1,0 +1,217 @@
+#include "cluster/membership.h"
+
+#include <utility>
+
+namespace corral::cluster {
+
+namespace {
+/// For a node that only logs: the names of what ended it.
+const char* words_for(MembershipEnded::Why why) {
+  switch (why) {
+    case MembershipEnded::Why::refused:
+      return "refused";
+    case MembershipEnded::Why::lost:
+      return "lost";
+    case MembershipEnded::Why::left:
+      return "left";
+  }
+  return "";
+}
+}  // namespace
+
+Membership::Membership(Environment environment, Header header, NodeOptions options, Random random)
+    : environment_(std::move(environment)),
+      core_(std::move(header), options, random),
+      options_(std::move(options)),
+      own_slot_(environment_.executor),
+      scope_(environment_.executor) {
+  scope_.spawn(scan_loop());
+  scope_.spawn(heartbeat_loop());
+}
+
+Membership::~Membership() {
+  if (link_ != nullptr) link_->attach(Channel::membership, nullptr);
+}
+
+void Membership::recovered(Member dead) {
+  perform(core_.recovered(dead));
+}
+
+void Membership::leave() {
+  perform(core_.leave());
+}
+
+void Membership::received(Member from, std::span<const std::byte> bytes) {
+  Result<MembershipMessage> message = decode_membership(bytes);
+  if (!message) {
+    environment_.log.warning("{}: {}", from.describe(), message.error().describe());
+    return;
+  }
+  perform(core_.received(environment_.executor.now(), from, *message));
+}
+
+void Membership::connected(Member peer) {
+  perform(core_.connected(peer));
+}
+
+void Membership::disconnected(Member peer) {
+  perform(core_.disconnected(peer));
+}
+
+void Membership::perform(Actions actions) {
+  for (Action& action : actions)
+    perform_one(std::move(action));
+}
+
+void Membership::perform_one(Action action) {
+  if (auto* claim = std::get_if<ClaimSlot>(&action)) {
+    scope_.spawn(carry_out(std::move(*claim)));
+  } else if (auto* open = std::get_if<OpenLink>(&action)) {
+    if (link_ != nullptr) environment_.links.close();
+    link_ = &environment_.links.open(open->self);
+    link_->attach(Channel::membership, this);
+    peers_.clear();
+    update_peers();
+  } else if (auto* message = std::get_if<SendMessage>(&action)) {
+    // A message that is lost is sent again by the next scan.
+    if (link_ != nullptr) link_->send(message->to, Channel::membership, encode(message->message));
+  } else if (auto* fence = std::get_if<FenceNode>(&action)) {
+    scope_.spawn(carry_out(*fence));
+  } else if (auto* record = std::get_if<RecordView>(&action)) {
+    scope_.spawn(carry_out(std::move(*record)));
+  } else if (auto* slot = std::get_if<FreeSlot>(&action)) {
+    scope_.spawn(carry_out(*slot));
+  } else if (auto* installed = std::get_if<ViewInstalled>(&action)) {
+    environment_.log.info("membership view={} members={} first={}", installed->view.number.value,
+                          installed->view.members.size(), installed->first);
+    environment_.user.view_installed(*installed);
+  } else if (auto* recover = std::get_if<RecoverNode>(&action)) {
+    environment_.log.info("membership node={} fenced, its journal may be replayed", recover->member.node.value);
+    environment_.user.recover(recover->member);
+  } else if (auto* done = std::get_if<NodeRecovered>(&action)) {
+    environment_.user.node_recovered(done->member);
+  } else if (auto* ended = std::get_if<MembershipEnded>(&action)) {
+    scope_.spawn(tell(std::move(*ended)));
+  }
+}
+
+Task<void> Membership::tell(MembershipEnded event) {
+  // The own slot is freed first, where it is to be freed.
+  Mutex::Guard guard = co_await own_slot_.lock();
+  if (event.why != MembershipEnded::Why::lost) {
+    if (auto left = co_await environment_.fencer.leave(); !left)
+      environment_.log.warning("membership cannot give its key up: {}", left.error().describe());
+  }
+  guard.release();
+  // Not from within the link's own call.
+  co_await environment_.executor.yield();
+  if (link_ != nullptr) {
+    std::exchange(link_, nullptr)->attach(Channel::membership, nullptr);
+    environment_.links.close();
+  }
+  environment_.log.info("membership {}: {}", words_for(event.why), event.reason.describe());
+  environment_.user.ended(event);
+}
+
+Task<Result<Scan>> Membership::scan() {
+  Scan scan{.began = environment_.executor.now(), .ended = {}, .record = {}, .slots = {}};
+  // The view first: a slot that a view contains was written before it.
+  CO_TRY(scan.record, co_await environment_.area.read_view());
+  CO_TRY(scan.slots, co_await environment_.area.read_slots(std::min(options_.journals, kSlots)));
+  scan.ended = environment_.executor.now();
+  co_return scan;
+}
+
+Task<void> Membership::scan_loop() {
+  while (core_.phase() != MembershipCore::Phase::ended) {
+    const Time next = environment_.executor.now() + core_.timing().heartbeat_interval;
+    Result<Scan> seen = co_await scan();
+    if (seen) {
+      perform(core_.scanned(*seen));
+      update_peers();
+    } else {
+      environment_.log.warning("membership cannot read the cluster area: {}", seen.error().describe());
+    }
+    co_await environment_.executor.sleep_until(next);
+  }
+}
+
+Task<void> Membership::heartbeat_loop() {
+  std::uint32_t cycle_ms = 0;
+  while (core_.phase() != MembershipCore::Phase::ended) {
+    const Time next = environment_.executor.now() + core_.timing().heartbeat_interval;
+    {
+      Mutex::Guard guard = co_await own_slot_.lock();
+      const Time began = environment_.executor.now();
+      if (std::optional<Slot> slot = core_.next_heartbeat()) {
+        const Member written = slot->member();
+        slot->key = environment_.fencer.key_of(written);
+        slot->cycle_ms = cycle_ms;
+        const Result<> result = co_await environment_.area.write_slot(*std::move(slot));
+        cycle_ms = static_cast<std::uint32_t>((environment_.executor.now() - began) / std::chrono::milliseconds(1));
+        if (core_.self() == written) perform(core_.heartbeat_written(began, result));
+      }
+    }
+    co_await environment_.executor.sleep_until(next);
+  }
+}
+
+Task<Result<>> Membership::write_claim(ClaimSlot action) {
+  Mutex::Guard guard = co_await own_slot_.lock();
+  CO_TRY_VOID(co_await environment_.fencer.admit(action.slot.member()));
+  if (action.victim) CO_TRY_VOID(co_await environment_.fencer.fence(*action.victim));
+  action.slot.key = environment_.fencer.key_of(action.slot.member());
+  co_return co_await environment_.area.write_slot(action.slot);
+}
+
+Task<void> Membership::carry_out(ClaimSlot action) {
+  const Result<> result = co_await write_claim(std::move(action));
+  if (!result) environment_.log.warning("membership cannot claim a slot: {}", result.error().describe());
+  perform(core_.claimed(environment_.executor.now(), result));
+}
+
+Task<void> Membership::carry_out(FenceNode action) {
+  const Result<> result = co_await environment_.fencer.fence(action.victim);
+  if (!result)
+    environment_.log.warning("membership cannot fence {}: {}", action.victim.describe(), result.error().describe());
+  perform(core_.fenced(environment_.executor.now(), action.victim, result));
+}
+
+Task<void> Membership::carry_out(RecordView action) {
+  const Result<ViewRecord> result = co_await environment_.area.write_view(std::move(action.record));
+  if (!result) environment_.log.warning("membership cannot record a view: {}", result.error().describe());
+  perform(core_.recorded(environment_.executor.now(), result));
+}
+
+Task<Result<>> Membership::free_slot(Member member) {
+  Mutex::Guard guard = co_await own_slot_.lock();
+  CO_TRY(FoundSlot found, co_await environment_.area.read_slot(member.node));
+  if (found.slot && found.slot->incarnation != member.incarnation) co_return Result<>{};
+  CO_TRY(Header header, co_await environment_.area.read_header());
+  Slot slot{.id = member.node, .cluster = header.cluster, .incarnation = member.incarnation};
+  if (found.slot) slot.name = found.slot->name;
+  co_return co_await environment_.area.write_slot(slot);
+}
+
+Task<void> Membership::carry_out(FreeSlot action) {
+  const Result<> result = co_await free_slot(action.member);
+  if (!result)
+    environment_.log.warning("membership cannot free the slot of {}: {}", action.member.describe(),
+                             result.error().describe());
+}
+
+/// Everybody whose slot is in use, this life excepted.
+void Membership::update_peers() {
+  if (link_ == nullptr) return;
+  std::vector<Peer> peers;
+  for (std::uint32_t i = 0; i < core_.monitor().slots(); ++i) {
+    const Slot* slot = core_.monitor().slot(NodeId(i));
+    if (slot == nullptr || slot->state == SlotState::free || slot->member() == core_.self()) continue;
+    peers.push_back({slot->member(), slot->addresses, slot->port});
+  }
+  if (peers == peers_) return;
+  peers_ = peers;
+  environment_.links.set_peers(std::move(peers));
+}
+
+}  // namespace corral::cluster

@@ -1,0 +1,268 @@
+#include "cluster/membership_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace corral::cluster {
+
+namespace {
+constexpr unsigned kIncarnationRandomBits = 20;
+}
+
+Incarnation new_incarnation(WallTime now, Random& random) {
+  const auto milliseconds =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(now.seconds, 1)) * 1000 + now.nanoseconds / 1'000'000;
+  return Incarnation(milliseconds << kIncarnationRandomBits | random.below(std::uint64_t{1} << kIncarnationRandomBits));
+}
+
+MembershipCore::MembershipCore(Header header, NodeOptions options, Random random)
+    : header_(std::move(header)),
+      options_(std::move(options)),
+      timing_(Timing::of(header_.settings)),
+      random_(random),
+      monitor_(timing_) {
+  CHECK_INVARIANT(is_valid_node_name(options_.name) && options_.journals > 0 && options_.incarnation);
+  options_.journals = std::min(options_.journals, kSlots);
+}
+
+Actions MembershipCore::take() {
+  return std::exchange(actions_, {});
+}
+
+void MembershipCore::end(MembershipEnded::Why why, Error reason) {
+  if (phase_ == Phase::ended) return;
+  phase_ = Phase::ended;
+  leads_ = false;
+  change_.reset();
+  actions_.push_back(MembershipEnded{why, std::move(reason)});
+}
+
+void MembershipCore::send(Member to, MembershipMessage message) {
+  if (hears(to)) actions_.push_back(SendMessage{to, std::move(message)});
+}
+
+Actions MembershipCore::scanned(const Scan& scan) {
+  if (phase_ == Phase::ended) return {};
+  monitor_.scanned(scan.began, scan.ended, scan.slots);
+  if (scan.record.generation >= record_.generation) record_ = scan.record;
+  if (!first_scan_) first_scan_ = scan.began;
+  for (const Member& peer : connected_)
+    send(peer, {.type = MembershipMessage::Type::ping});
+  switch (phase_) {
+    case Phase::starting:
+      look_for_slot(scan);
+      break;
+    case Phase::claiming:
+      check_claim(scan);
+      break;
+    case Phase::asking:
+      ask(scan);
+      break;
+    case Phase::electing:
+      elect(scan);
+      break;
+    case Phase::member:
+      check_record(scan);
+      if (phase_ != Phase::member) break;
+      notice_recovered();
+      arbitrate(scan);
+      lead(scan);
+      break;
+    case Phase::ended:
+      break;
+  }
+  return take();
+}
+
+/// What the recorded view says about this member.
+void MembershipCore::check_record(const Scan& scan) {
+  const View& recorded = scan.record.view;
+  // A reading from before the installation may still give the view before it.
+  if (scan.began < installed_) return;
+  if (recorded.number > view_.number) {
+    expected_nodes_ = scan.record.expected_nodes;
+    if (recorded.contains(self_)) return install(scan.ended, recorded, false);
+    if (leaving_) {
+      actions_.push_back(FreeSlot{self_});
+      return end(MembershipEnded::Why::left, Error(0, "left the cluster"));
+    }
+    return end(MembershipEnded::Why::lost, Error(ESTALE, fmt::format("{} was removed from the cluster by view {}",
+                                                                     self_.describe(), recorded.number.value)));
+  }
+  // An old or foreign record in place of ours is a claim that came late: nobody installs it. The leader writes anew.
+  if (recorded.number != view_.number || recorded.members != view_.members) {
+    broken_ = true;
+    return;
+  }
+  confirmed_ = scan.began;
+  expected_nodes_ = scan.record.expected_nodes;
+}
+
+void MembershipCore::notice_recovered() {
+  for (auto gone = awaiting_recovery_.begin(); gone != awaiting_recovery_.end();) {
+    const Slot* slot = monitor_.slot(gone->node);
+    const bool freed = slot != nullptr && monitor_.last_scan() >= installed_ && slot->state == SlotState::free;
+    const bool recovered = freed || view_.find(gone->node).has_value();
+    if (recovered) actions_.push_back(NodeRecovered{*gone});
+    gone = recovered ? awaiting_recovery_.erase(gone) : std::next(gone);
+  }
+}
+
+/// Gives up what was claimed and looks for another slot.
+void MembershipCore::restart() {
+  phase_ = Phase::starting;
+  connected_.clear();
+}
+
+void MembershipCore::install(Time now, View view, bool first) {
+  CHECK_INVARIANT(view.number > view_.number && view.contains(self_) && view.well_formed());
+  ViewInstalled event{.view = view, .gone = {}, .first = first};
+  for (const Member& member : view_.members) {
+    if (view.contains(member)) continue;
+    event.gone.push_back(member);
+    awaiting_recovery_.insert(member);
+  }
+  view_ = std::move(view);
+  phase_ = Phase::member;
+  installed_ = now;
+  promised_ = std::max(promised_, view_.number);
+  broken_ = false;
+  outvoted_ = false;
+  split_since_.reset();
+  change_.reset();
+  std::erase_if(joiners_, [this](const auto& joiner) { return view_.contains(joiner.first); });
+  std::erase_if(joiner_asked_, [this](const auto& joiner) { return view_.contains(joiner.first); });
+  std::erase_if(leavers_, [this](const Member& leaver) { return !view_.contains(leaver); });
+  admitted_.clear();
+  // A connection that is missing between members of the new view has broken before it: told once more.
+  for (const Member& member : view_.members) {
+    if (member != self_ && !hears(member)) broken_ = true;
+  }
+  actions_.push_back(std::move(event));
+}
+
+Actions MembershipCore::heartbeat_written(Time began, const Result<>& result) {
+  if (phase_ == Phase::ended) return {};
+  if (result) {
+    heartbeat_begun_ = began;
+  } else if (result.error().code() == EBADE) {
+    end(MembershipEnded::Why::lost, result.error().within("this node was fenced"));
+  }
+  return take();
+}
+
+std::optional<Slot> MembershipCore::next_heartbeat() {
+  if (phase_ == Phase::member) return own_slot(SlotState::member);
+  if (phase_ == Phase::asking || phase_ == Phase::electing) return own_slot(SlotState::joining);
+  return std::nullopt;
+}
+
+Slot MembershipCore::own_slot(SlotState state) {
+  Slot slot{.id = self_.node,
+            .cluster = header_.cluster,
+            .state = state,
+            .incarnation = self_.incarnation,
+            .heartbeat = ++heartbeat_,
+            .view = view_.number,
+            .protocol_version = options_.protocol_version,
+            .health = options_.health,
+            .port = options_.port,
+            .addresses = options_.addresses,
+            .name = options_.name};
+  for (const Member& peer : connected_)
+    slot.hears.set(peer.node.value);
+  return slot;
+}
+
+bool MembershipCore::may_serve(Time now) const {
+  if (phase_ != Phase::member || outvoted_ || leaving_ || !heartbeat_begun_ || !confirmed_) return false;
+  return now < *heartbeat_begun_ + timing_.lease && now < *confirmed_ + timing_.lease;
+}
+
+Votes MembershipCore::votes() const {
+  return count_votes(header_.settings.quorum, static_cast<std::uint32_t>(view_.members.size()),
+                     std::max(expected_nodes_, static_cast<std::uint32_t>(view_.members.size())));
+}
+
+Actions MembershipCore::connected(Member peer) {
+  connected_.insert(peer);
+  return take();
+}
+
+Actions MembershipCore::disconnected(Member peer) {
+  connected_.erase(peer);
+  if (view_.contains(peer)) broken_ = true;
+  if (change_ && !change_->recording && std::ranges::find(change_->members, peer) != change_->members.end())
+    change_->unanswered.insert(peer);
+  return take();
+}
+
+Actions MembershipCore::received(Time now, Member from, const MembershipMessage& message) {
+  using Type = MembershipMessage::Type;
+  if (phase_ == Phase::ended || phase_ == Phase::starting || phase_ == Phase::claiming) return {};
+  switch (message.type) {
+    case Type::join:
+      joiners_[from] = message.number;
+      break;
+    case Type::refuse:
+      if (phase_ != Phase::asking || !record_.view.contains(from)) break;
+      if (message.number == 1) {
+        restart();
+        break;
+      }
+      actions_.push_back(FreeSlot{self_});
+      end(MembershipEnded::Why::refused, Error(EPERM, message.text));
+      break;
+    case Type::leave:
+      if (view_.contains(from)) leavers_.insert(from);
+      break;
+    case Type::reform:
+      if (view_.contains(from) && message.number == view_.number.value) broken_ = true;
+      break;
+    case Type::prepare:
+      take_prepare(from, message);
+      break;
+    case Type::prepared:
+      if (change_ && !change_->recording && change_->number.value == message.number) change_->unanswered.erase(from);
+      break;
+    case Type::commit:
+      if (promised_.value == message.number && promised_to_ == from && promised_ > view_.number)
+        install(now, {.number = promised_, .members = promised_members_}, false);
+      break;
+    case Type::ping:
+      break;
+  }
+  return take();
+}
+
+void MembershipCore::take_prepare(Member from, const MembershipMessage& message) {
+  const ViewNumber number(message.number);
+  const View proposed{.number = number, .members = message.members};
+  if (!proposed.contains(self_) || number <= view_.number) return;
+  // A member follows members; a joiner whoever leads the recorded view.
+  if (phase_ == Phase::member ? !view_.contains(from) : !record_.view.contains(from)) return;
+  if (phase_ == Phase::electing) return;
+  const bool again = number == promised_ && promised_to_ == from && promised_members_ == message.members;
+  if (number <= promised_ && !again) return;
+  promised_ = number;
+  promised_to_ = from;
+  promised_members_ = message.members;
+  change_.reset();
+  send(from, {.type = MembershipMessage::Type::prepared, .number = message.number});
+}
+
+Actions MembershipCore::leave() {
+  if (phase_ == Phase::ended) return {};
+  if (phase_ == Phase::member) {
+    leaving_ = true;
+    leavers_.insert(self_);
+    return {};
+  }
+  if (phase_ != Phase::starting) actions_.push_back(FreeSlot{self_});
+  end(MembershipEnded::Why::left, Error(0, "left before it was a member"));
+  return take();
+}
+
+}  // namespace corral::cluster

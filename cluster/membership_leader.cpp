@@ -1,0 +1,316 @@
+// Arbitration among members, and what the leader does: let in, take out, fence, hand over to recovery.
+#include <algorithm>
+
+#include "base/check.h"
+#include "cluster/membership_core.h"
+
+namespace corral::cluster {
+
+using Type = MembershipMessage::Type;
+
+namespace {
+/// A change that was not answered for so many scans was promised to another leader, or lost: a new number is tried.
+constexpr std::uint32_t kRoundsPerChange = 3;
+
+bool contains(const std::vector<Member>& members, Member member) {
+  return std::ranges::find(members, member) != members.end();
+}
+}  // namespace
+
+/// True when the node can write nothing more and, as its lease has run out, serves nothing more.
+bool MembershipCore::is_gone(Member member) const {
+  auto fenced = fenced_.find(member);
+  if (fenced == fenced_.end() || monitor_.last_scan() <= fenced->second) return false;
+  // Where another wrote over its slot nothing tells when it was last heard.
+  const Duration silence =
+      monitor_.holds(member) ? monitor_.silence(member.node) : monitor_.last_scan() - fenced->second;
+  return silence >= timing_.failure_timeout;
+}
+
+void MembershipCore::fence(Member victim) {
+  CHECK_INVARIANT(victim != self_);
+  if (fenced_.contains(victim) || !fencing_.insert(victim).second) return;
+  actions_.push_back(FenceNode{victim});
+}
+
+Actions MembershipCore::fenced(Time now, Member victim, const Result<>& result) {
+  fencing_.erase(victim);
+  if (phase_ == Phase::ended) return {};
+  if (result) {
+    fenced_[victim] = now;
+  } else if (result.error().code() == EBADE) {
+    end(MembershipEnded::Why::lost, result.error().within("this node was fenced"));
+  }
+  // Other failures: the next scan asks again.
+  return take();
+}
+
+/// Members whose heartbeats go on, with what they hear; this node from its own knowledge.
+std::vector<Voter> MembershipCore::living_voters() const {
+  std::vector<Voter> voters;
+  for (const Member& member : view_.members) {
+    const Slot* slot = monitor_.slot(member.node);
+    if (member == self_) {
+      Voter own{.node = self_.node, .health = options_.health};
+      for (const Member& peer : connected_)
+        own.hears.set(peer.node.value);
+      voters.push_back(own);
+    } else if (monitor_.life(member.node) != Life::dead) {
+      // Where another wrote over its slot, until its next heartbeat, it is not known to hear anybody.
+      voters.push_back(monitor_.holds(member) ? Voter{member.node, slot->health, slot->hears} : Voter{member.node});
+    }
+  }
+  return voters;
+}
+
+bool MembershipCore::any_late() const {
+  return std::ranges::any_of(view_.members, [this](const Member& member) {
+    return member != self_ && monitor_.life(member.node) == Life::late;
+  });
+}
+
+/// Decides who of the members may go on, and whether this node leads them.
+void MembershipCore::arbitrate(const Scan& scan) {
+  const std::vector<Voter> voters = living_voters();
+  std::vector<NodeId> nodes;
+  for (const Voter& voter : voters)
+    nodes.push_back(voter.node);
+  if (all_hear_each_other(voters)) {
+    split_since_.reset();
+  } else if (!split_since_) {
+    split_since_ = scan.ended;
+  }
+  // What a late node hears is not known: it will be back, or dead.
+  const bool split = split_since_ && scan.ended - *split_since_ >= timing_.link_grace && !any_late();
+  if (split) nodes = survivors(voters);
+  survivors_.clear();
+  for (const NodeId& node : nodes)
+    survivors_.push_back(*view_.find(node));
+  outvoted_ = !contains(survivors_, self_);
+  const bool fewer = survivors_.size() < view_.members.size();
+  if (fewer && header_.settings.quorum == QuorumPolicy::majority &&
+      survivors_.size() * 2 <= std::max<std::size_t>(expected_nodes_, view_.members.size()))
+    outvoted_ = true;
+  leads_ = !outvoted_ && survivors_.front() == self_;
+}
+
+ViewNumber MembershipCore::next_number() const {
+  return std::max({view_.number, promised_, record_.view.number}) + 1;
+}
+
+ViewRecord MembershipCore::record_of(ViewNumber number, std::vector<Member> members) const {
+  // Who leaves orderly is expected no more; who joins anew is.
+  const auto count = static_cast<std::uint32_t>(members.size());
+  std::uint32_t expected = expected_nodes_;
+  for (const Member& member : members)
+    expected += view_.contains(member) ? 0 : 1;
+  for (const Member& leaver : leavers_)
+    expected -= view_.contains(leaver) && expected > 0 ? 1 : 0;
+  // The dead that come back under their old names are not counted twice: never more than there are journals.
+  expected = std::clamp(expected, count, std::max(count, options_.journals));
+  return {.generation = record_.generation,
+          .cluster = header_.cluster,
+          .view = {.number = number, .members = std::move(members)},
+          .leader = self_.node,
+          .expected_nodes = phase_ == Phase::electing ? count : expected};
+}
+
+void MembershipCore::lead(const Scan& scan) {
+  if (leaving_) {
+    for (const Member& member : view_.members)
+      send(member, {.type = Type::leave});
+  }
+  if (broken_) {
+    for (const Member& member : view_.members)
+      send(member, {.type = Type::reform, .number = view_.number.value});
+  }
+  if (!leads_) {
+    if (change_ && !change_->recording) change_.reset();
+    return;
+  }
+  drive_recovery();
+  admit_joiners(scan);
+  for (const Member& member : view_.members) {
+    if (!contains(survivors_, member) && !is_gone(member)) fence(member);
+  }
+  drive_change(wanted_members());
+}
+
+/// Why the joiner cannot be let in, if it never can.
+std::optional<MembershipMessage> MembershipCore::objection_to(Member joiner, std::uint64_t version) const {
+  if (version != options_.protocol_version)
+    return MembershipMessage{.type = Type::refuse,
+                             .text = fmt::format("this node speaks protocol version {}, the cluster {}: use the same "
+                                                 "version of Corral on every node",
+                                                 version, options_.protocol_version)};
+  if (!monitor_.holds(joiner)) {
+    const Slot* slot = monitor_.slot(joiner.node);
+    const bool taken = slot != nullptr && slot->state != SlotState::free;
+    return MembershipMessage{
+        .type = Type::refuse,
+        .number = taken ? 1u : 0u,
+        .text =
+            "its slot does not show on the cluster's disk: this volume is a copy of the cluster's; give the copy "
+            "a cluster of its own (corral release, then corral adopt)"};
+  }
+  const Slot& slot = *monitor_.slot(joiner.node);
+  for (std::uint32_t i = 0; i < monitor_.slots(); ++i) {
+    const Slot* other = monitor_.slot(NodeId(i));
+    if (other == nullptr || NodeId(i) == joiner.node || other->name != slot.name) continue;
+    if (view_.contains(other->member()) && monitor_.life(NodeId(i)) == Life::alive)
+      return MembershipMessage{.type = Type::refuse,
+                               .text = fmt::format("the name {} is that of a living node (slot {}): give every node "
+                                                   "a name of its own",
+                                                   slot.name, i)};
+  }
+  return std::nullopt;
+}
+
+void MembershipCore::admit_joiners(const Scan& scan) {
+  for (auto joiner = joiners_.begin(); joiner != joiners_.end();) {
+    const auto [member, version] = *joiner;
+    if (!hears(member)) {
+      joiner_asked_.erase(member);
+      admitted_.erase(member);
+      joiner = joiners_.erase(joiner);
+      continue;
+    }
+    // Its claim was stable before it asked, so a reading begun since shows it.
+    const Time asked = joiner_asked_.try_emplace(member, scan.ended).first->second;
+    if (scan.began < asked) {
+      ++joiner;
+      continue;
+    }
+    if (auto objection = objection_to(member, version)) {
+      send(member, *objection);
+      joiner_asked_.erase(member);
+      admitted_.erase(member);
+      joiner = joiners_.erase(joiner);
+      continue;
+    }
+    // A slot of the same node that is not known to be dead yet, or one that waits for recovery, comes first.
+    const std::string& name = monitor_.slot(member.node)->name;
+    bool wait =
+        !recovering_.empty() ||
+        std::ranges::any_of(awaiting_recovery_, [node = member.node](const Member& gone) { return gone.node == node; });
+    for (std::uint32_t i = 0; i < monitor_.slots(); ++i) {
+      const Slot* other = monitor_.slot(NodeId(i));
+      if (other == nullptr || other->state == SlotState::free || NodeId(i) == member.node) continue;
+      wait |= other->name == name;
+      wait |= !view_.contains(other->member()) && monitor_.life(NodeId(i)) == Life::dead;
+    }
+    if (!wait && !view_.find(member.node)) admitted_.insert(member);
+    ++joiner;
+  }
+}
+
+/// The members of the view that should be. Nobody leaves while recoveries of this leader's are under way.
+std::vector<Member> MembershipCore::wanted_members() const {
+  std::vector<Member> wanted;
+  for (const Member& member : survivors_) {
+    const bool leaves = leavers_.contains(member) && (member != self_ || recovering_.empty());
+    if (!leaves) wanted.push_back(member);
+  }
+  for (const Member& member : admitted_) {
+    const Life life = monitor_.life(member.node);
+    if (monitor_.holds(member) && hears(member) && life != Life::late && life != Life::dead) wanted.push_back(member);
+  }
+  std::ranges::sort(wanted);
+  return wanted;
+}
+
+/// Brings the change of view one step on: all who are left out are gone, all who are in have answered, it is recorded.
+void MembershipCore::drive_change(std::vector<Member> wanted) {
+  if (change_ && change_->recording) return;
+  if (change_ && (change_->members != wanted || ++change_->rounds > kRoundsPerChange)) change_.reset();
+  if (!change_) {
+    const bool complete =
+        std::ranges::all_of(wanted, [this](const Member& member) { return member == self_ || hears(member); });
+    if (!complete || (wanted == view_.members && !broken_)) return;
+    // Without a split behind it, a change waits until members hear each other again.
+    if (wanted == view_.members && split_since_) return;
+    const bool all_gone = std::ranges::all_of(view_.members, [this, &wanted](const Member& member) {
+      return contains(wanted, member) || leavers_.contains(member) || is_gone(member);
+    });
+    if (!all_gone) return;
+    change_ = Change{.number = next_number(), .members = wanted, .unanswered = {wanted.begin(), wanted.end()}};
+    change_->unanswered.erase(self_);
+    promised_ = change_->number;
+    promised_to_ = self_;
+  }
+  for (const Member& member : change_->unanswered)
+    send(member, {.type = Type::prepare, .number = change_->number.value, .members = change_->members});
+  if (!change_->unanswered.empty()) return;
+  change_->recording = true;
+  actions_.push_back(RecordView{record_of(change_->number, change_->members)});
+}
+
+Actions MembershipCore::recorded(Time now, const Result<ViewRecord>& result) {
+  if (phase_ == Phase::ended) return {};
+  if (!result && result.error().code() == EBADE) {
+    end(MembershipEnded::Why::lost, result.error().within("this node was fenced"));
+    return take();
+  }
+  if (result) {
+    record_ = *result;
+    expected_nodes_ = result->expected_nodes;
+  }
+  if (phase_ == Phase::electing) {
+    election_recording_ = false;
+    if (result && now - *election_scan_ <= timing_.election_window) {
+      election_written_ = now;
+    } else {
+      phase_ = Phase::asking;
+    }
+    return take();
+  }
+  if (!change_) return take();
+  if (!result) {
+    change_.reset();
+    return take();
+  }
+  const View view{.number = change_->number, .members = change_->members};
+  for (const Member& member : view.members) {
+    if (member != self_) send(member, {.type = Type::commit, .number = view.number.value});
+  }
+  if (!view.contains(self_)) {
+    actions_.push_back(FreeSlot{self_});
+    end(MembershipEnded::Why::left, Error(0, "left the cluster"));
+    return take();
+  }
+  install(now, view, false);
+  return take();
+}
+
+/// Slots of nodes that are in no view and live no more: fenced, handed to the layer above, freed when it has done.
+void MembershipCore::drive_recovery() {
+  for (std::uint32_t i = 0; i < monitor_.slots(); ++i) {
+    const Slot* slot = monitor_.slot(NodeId(i));
+    if (slot == nullptr || slot->state == SlotState::free || view_.contains(slot->member())) continue;
+    recover_when_gone(slot->member(), monitor_.life(NodeId(i)) == Life::dead);
+  }
+  for (const Member& member : awaiting_recovery_) {
+    const Slot* slot = monitor_.slot(member.node);
+    // Where another wrote over its slot, only this node's memory knows of it.
+    if (slot != nullptr && slot->state != SlotState::free && slot->member() != member) recover_when_gone(member, true);
+  }
+}
+
+void MembershipCore::recover_when_gone(Member member, bool dead) {
+  if (recovering_.contains(member)) return;
+  if (is_gone(member)) {
+    recovering_.insert(member);
+    actions_.push_back(RecoverNode{member});
+  } else if (dead) {
+    fence(member);
+  }
+}
+
+Actions MembershipCore::recovered(Member member) {
+  if (phase_ == Phase::ended || recovering_.erase(member) == 0) return {};
+  actions_.push_back(FreeSlot{member});
+  if (!monitor_.holds(member) && awaiting_recovery_.erase(member) > 0) actions_.push_back(NodeRecovered{member});
+  return take();
+}
+
+}  // namespace corral::cluster
