@@ -1,49 +1,43 @@
-/// Which nodes died, and whose journals have been replayed since. What two nodes know merges by the higher incarnation.
+/// Which nodes died, and whose journals have been replayed since. Views and recoveries may become known in any order.
 #pragma once
 
 #include <map>
 #include <vector>
 
 #include "cluster/member.h"
-#include "dlm/message.h"
 
 namespace corral::dlm {
 
 class DeathTable {
  public:
-  void died(Member member) { merge({member.node, member.incarnation, {}}); }
-  /// The journal was replayed, or the member left in order. May come before died().
-  void recovered(Member member) { merge({member.node, {}, member.incarnation}); }
-  void merge(const DeathRecord& record) {
-    DeathRecord& known = records_.try_emplace(record.node, DeathRecord{record.node, {}, {}}).first->second;
-    known.died = std::max(known.died, record.died);
-    known.recovered = std::max(known.recovered, record.recovered);
+  void died(Member member) {
+    Record& record = records_[member.node];
+    record.died = std::max(record.died, member.incarnation);
+  }
+  void recovered(Member member) {
+    Record& record = records_[member.node];
+    record.recovered = std::max(record.recovered, member.incarnation);
   }
   /// Is anything of the node's last death still to be replayed?
   bool unrecovered(NodeId node) const {
     auto found = records_.find(node);
-    return found != records_.end() && found->second.died > found->second.recovered;
+    return found != records_.end() && found->second.unrecovered();
   }
   std::vector<NodeId> unrecovered() const {
     std::vector<NodeId> nodes;
     for (const auto& [node, record] : records_) {
-      if (record.died > record.recovered) nodes.push_back(node);
+      if (record.unrecovered()) nodes.push_back(node);
     }
     return nodes;
   }
-  bool has_recovered(Member member) const {
-    auto found = records_.find(member.node);
-    return found != records_.end() && found->second.recovered >= member.incarnation;
-  }
-  std::vector<DeathRecord> records() const {
-    std::vector<DeathRecord> all;
-    for (const auto& [node, record] : records_)
-      all.push_back(record);
-    return all;
-  }
 
  private:
-  std::map<NodeId, DeathRecord> records_;
+  struct Record {
+    Incarnation died;
+    Incarnation recovered;
+    bool unrecovered() const { return died > recovered; }
+  };
+  std::map<NodeId, Record> records_;
 };
 
 }  // namespace corral::dlm

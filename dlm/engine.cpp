@@ -90,11 +90,14 @@ Result<> Engine::cancel(LockId id) {
   OwnedLock* lock = find_owned(id);
   if (lock == nullptr) return fail(EINVAL);
   Pending& pending = lock->pending;
-  const bool cancellable = pending.operation == Operation::request || pending.operation == Operation::convert;
+  // A down-conversion waits for nobody, and its value is written already.
+  const bool cancellable =
+      pending.operation == Operation::request ||
+      (pending.operation == Operation::convert && !is_down_conversion(*lock->granted, pending.mode));
   if (!cancellable || pending.cancel) return {};
   // What no master has seen ends here; the rest is the master's to say.
   if (!pending.ever_sent && pending.progress == Progress::unsent) {
-    complete(*lock, ECANCELED, false);
+    complete(*lock, ECANCELED);
     return {};
   }
   pending.cancel = true;
@@ -212,8 +215,8 @@ void Engine::pump_backlog(NodeId node) {
   }
 }
 
-void Engine::complete(OwnedLock& lock, int error, bool demoted) {
-  actions_.emplace_back(CompleteAction{lock.id, {error, lock.granted, demoted, lock.value}});
+void Engine::complete(OwnedLock& lock, int error) {
+  actions_.emplace_back(CompleteAction{lock.id, {error, lock.granted, lock.pending.demoted, lock.value}});
   if (lock.granted) {
     lock.pending = {};
   } else {
@@ -247,7 +250,9 @@ void Engine::handle(Member from, Reply& reply) {
   if (unlocks != (reply.code == ReplyCode::unlocked)) return fault(from, "gives an answer of another operation");
   answered(*lock);
   if (operation == Operation::request) learn_master(*lock->resource, from);
+  lock->pending.demoted |= reply.demoted;
   if (reply.code == ReplyCode::queued) {
+    if (operation == Operation::convert) lock->granted = reply.mode;
     if (lock->pending.cancel) post(from, Cancel{lock->id});
     return;
   }
@@ -262,13 +267,13 @@ void Engine::handle(Member from, Reply& reply) {
                     : reply.code == ReplyCode::cancelled ? ECANCELED
                     : reply.code == ReplyCode::no_room   ? ENOLCK
                                                          : 0;
-  complete(*lock, error, reply.demoted);
+  complete(*lock, error);
 }
 
 void Engine::finish_granted(OwnedLock& lock, const Reply& reply) {
   if (value_transfer(lock.granted, reply.mode) == ValueTransfer::read) lock.value = reply.value;
   lock.granted = reply.mode;
-  complete(lock, 0, reply.demoted);
+  complete(lock, 0);
 }
 
 void Engine::handle(Member, Blocking& blocking) {

@@ -96,6 +96,7 @@ class Engine final : private RangePort {
   Result<> convert(LockId lock, Mode mode, LockFlags flags, const std::array<std::byte, kLockValueBytes>& value);
   Result<> unlock(LockId lock, LockFlags flags, const std::array<std::byte, kLockValueBytes>& value);
   /// Asks for the end of a request or conversion; it completes with ECANCELED, or as if never asked if that was faster.
+  /// A down-conversion waits for nobody and is not cancelled.
   Result<> cancel(LockId lock);
   /// POSIX locks of the node's own processes (see RangeLocks). The node must have an NL lock on the name for as long as
   /// range_in_use() says that it has locks or operations there.
@@ -103,11 +104,10 @@ class Engine final : private RangePort {
   void cancel_range(std::uint64_t operation);
   bool range_in_use(const ResourceName& name) const { return ranges_.in_use(name); }
 
-  /// Membership.
+  /// Membership. A view's number is higher than the last one's. What the unrecovered may have written under stays locked
+  /// until recovered() says that their journals were replayed; said to every member of the newest view.
   void enter_view(const View& view);
   void recovered(Member member);
-  /// Says good-bye: no lock may be left. The next view will be without this node.
-  void leave();
   void connected(Member peer);
   void received(const FrameHeader& header, std::vector<Message> messages);
 
@@ -135,6 +135,7 @@ class Engine final : private RangePort {
     bool value_written = false;
     bool ever_sent = false;  ///< a master may have acted on it
     bool cancel = false;
+    bool demoted = false;  ///< a conversion that has lost the mode it started from
     Member sent_to;
     std::uint64_t order = 0;  ///< among all operations of this node
     Time since{};
@@ -190,7 +191,7 @@ class Engine final : private RangePort {
   void transmit(OwnedLock& lock, Member to);
   void answered(OwnedLock& lock);
   void pump_backlog(NodeId node);
-  void complete(OwnedLock& lock, int error, bool demoted);
+  void complete(OwnedLock& lock, int error);
   void drop_owned(OwnedLock& lock);
   void learn_master(Resource& resource, Member master);
   void handle(Member from, Reply& reply);
@@ -222,7 +223,6 @@ class Engine final : private RangePort {
   void drop_dead_and_doubt_others(Resource& resource);
   void abandon_queue(Resource& resource);
   void reset_operations(Resource& resource);
-  void say_hello(Member to);
   void step_on();
   bool all_peers(bool Peer::* flag) const;
   void enter(Step step);
@@ -232,17 +232,15 @@ class Engine final : private RangePort {
   void start_running();
   void finish_resource(Resource& resource);
   void resubmit_all();
-  Mode surely_held(const OwnedLock& lock) const;
+  Mode surely_held(OwnedLock& lock);
   void unblock_recovered();
   void go_out();
   void handle(Member from, Hello& hello);
-  void handle(Member from, DeathRecord& record);
   void handle(Member from, Register& entry);
   void handle(Member from, FindMaster& question);
   void handle(Member from, MasterIs& answer);
   void handle(Member from, Report& report);
   void handle(Member from, PhaseDone& done);
-  void handle(Member from, Leaving& leaving);
   /// dump.cpp.
   std::string describe_state() const;
   DumpedLock dump_owned(const OwnedLock& lock) const;
@@ -272,7 +270,8 @@ class Engine final : private RangePort {
   DeathTable deaths_;
   Directory directory_;
   std::map<NodeId, Peer> peers_;
-  std::map<NodeId, std::pair<FrameHeader, std::vector<Message>>> early_;
+  /// The newest view, later than this node's, in which a peer said hello.
+  std::map<Member, ViewNumber> early_hellos_;
   std::deque<Held> held_;
   std::size_t finding_ = 0;
 

@@ -37,12 +37,6 @@ void LockManager::recovered(Member member) {
   act();
 }
 
-void LockManager::leave() {
-  engine_.leave();
-  act();
-  flush();
-}
-
 Task<Result<>> LockManager::wait_until_running() {
   while (!running()) {
     if (out_of_cluster()) co_return fail(ESHUTDOWN);

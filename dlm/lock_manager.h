@@ -40,11 +40,10 @@ class LockManager final : public LinkUser {
   LockManager(Executor& executor, Link& link, Limits limits, Logger logger);
   ~LockManager() override;
 
-  /// Membership: a new view, numbered higher than the last; a dead member's journal was replayed.
+  /// Membership: a new view, numbered higher than the last; a dead member's journal was replayed. A node that leaves in
+  /// order has given up all its locks before the view without it is made.
   void enter_view(const View& view);
   void recovered(Member member);
-  /// Before the node leaves the cluster, when it has no locks left.
-  void leave();
   /// Returns when the recovery of the present view is complete, or with ESHUTDOWN when this node is out.
   Task<Result<>> wait_until_running();
 

@@ -58,7 +58,7 @@ void LockQueue::convert(QueuedLock& lock, Mode mode, LockFlags flags, Time now, 
     events.push_back({QueueEvent::Kind::reply, lock.owner, ReplyCode::would_block, lock.granted});
     return;
   }
-  if (deadlocks(lock, mode)) {
+  if (deadlocks(lock)) {
     if (!flags.demote_on_deadlock) {
       events.push_back({QueueEvent::Kind::reply, lock.owner, ReplyCode::deadlock, lock.granted});
       return;
@@ -181,13 +181,11 @@ bool LockQueue::can_grant_queued(const QueuedLock& lock) const {
   return converting_.empty() && &waiting_.front() == &lock;
 }
 
-bool LockQueue::deadlocks(const QueuedLock& lock, Mode mode) const {
-  // It would wait behind all of them, or at least for those whose granted mode is in its way; and an `ahead` waits for it
-  // to give up its own granted mode.
-  return std::ranges::any_of(converting_, [&](const QueuedLock& ahead) {
-    const bool waits_for_ahead = !lock.flags.no_order || !compatible(ahead.granted, mode);
-    return waits_for_ahead && !compatible(lock.granted, ahead.requested);
-  });
+bool LockQueue::deadlocks(const QueuedLock& lock) const {
+  // It would wait behind all of them, and one that waits for it to give up its granted mode never moves. That goes for
+  // no_order too: what it waits for besides may be behind that one.
+  return std::ranges::any_of(
+      converting_, [&](const QueuedLock& ahead) { return !compatible(lock.granted, ahead.requested); });
 }
 
 void LockQueue::grant(QueuedLock& lock, Time now, Events& events) {

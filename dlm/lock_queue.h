@@ -109,7 +109,7 @@ class LockQueue {
   bool admits(const QueuedLock& lock, Mode mode, LockFlags flags, bool conversion) const;
   bool can_grant_now(const QueuedLock& lock, Mode mode, LockFlags flags, bool conversion) const;
   bool can_grant_queued(const QueuedLock& lock) const;
-  bool deadlocks(const QueuedLock& lock, Mode mode) const;
+  bool deadlocks(const QueuedLock& lock) const;
   void convert_in_queue(QueuedLock& lock, Time now, Events& events);
   void grant(QueuedLock& lock, Time now, Events& events);
   void enter(QueuedLock& lock, QueuedLock::State state, Time now);

@@ -150,8 +150,8 @@ Message make_alternative(std::size_t alternative, std::index_sequence<I...>) {
 constexpr std::size_t kMessageTypes = std::variant_size_v<Message>;
 constexpr std::array<std::string_view, kMessageTypes> kNames = {
     "Request",    "Convert",  "Unlock",   "Cancel", "Reply",     "Blocking", "YouAreMaster",
-    "Forget",     "Hello",    "DeathRecord", "Register", "FindMaster", "MasterIs", "Report",
-    "PhaseDone",  "Leaving",  "RangeRequest", "RangeCancel", "RangeReply", "RangeReport"};
+    "Forget",     "Hello",    "Register", "FindMaster", "MasterIs", "Report",
+    "PhaseDone",  "RangeRequest", "RangeCancel", "RangeReply", "RangeReport"};
 
 void put_at(std::vector<std::byte>& bytes, std::size_t offset, std::uint64_t value, std::size_t size) {
   for (std::size_t i = 0; i < size; ++i)

@@ -95,16 +95,7 @@ struct Forget {
   void fields(auto& f) { f(name); }
 };
 
-/// What is known of a node's deaths: the highest incarnation that died, and the highest whose journal was replayed (or
-/// that left in order). Merged by taking the higher of each.
-struct DeathRecord {
-  NodeId node;
-  Incarnation died;
-  Incarnation recovered;
-  void fields(auto& f) { f(node, died, recovered); }
-};
-
-/// First message of a view to every member: "I have stopped and dropped the dead"; after its DeathRecords, in one frame.
+/// First message of a view to every member: "I have stopped and dropped the dead".
 struct Hello {
   void fields(auto&) {}
 };
@@ -143,11 +134,6 @@ struct PhaseDone {
   void fields(auto& f) { f(phase); }
 };
 
-/// To every member: I hold no lock and leave; my going is no death.
-struct Leaving {
-  void fields(auto&) {}
-};
-
 /// Owner to master of the file's resource: lock, unlock (mode `unlocked`) or test a range.
 enum class RangeAction : std::uint8_t { set = 0, set_or_wait = 1, test = 2 };
 struct RangeRequest {
@@ -179,8 +165,7 @@ struct RangeReport {
 };
 
 /// In the order of their numbers on the wire, from 1.
-using Message = std::variant<Request, Convert, Unlock, Cancel, Reply, Blocking, YouAreMaster, Forget, Hello, DeathRecord,
-                             Register, FindMaster, MasterIs, Report, PhaseDone, Leaving, RangeRequest, RangeCancel,
+using Message = std::variant<Request, Convert, Unlock, Cancel, Reply, Blocking, YouAreMaster, Forget, Hello, Register, FindMaster, MasterIs, Report, PhaseDone, RangeRequest, RangeCancel,
                              RangeReply, RangeReport>;
 /// "Request", "Convert", ...
 std::string_view message_name(const Message& message);

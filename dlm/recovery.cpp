@@ -14,18 +14,11 @@ void Engine::enter_view(const View& view) {
   view_ = view;
   for (const Member& member : view.members) {
     if (member == self_) continue;
-    peers_[member.node];
-    say_hello(member);
+    auto early = early_hellos_.find(member);
+    peers_[member.node].hello = early != early_hellos_.end() && early->second == view.number;
+    post(member, Hello{});
   }
-  // What members that entered the view before said so far.
-  auto early = std::exchange(early_, {});
-  for (auto& [node, said] : early) {
-    if (said.first.view == view.number) {
-      received(said.first, std::move(said.second));
-    } else if (said.first.view > view.number) {
-      early_[node] = std::move(said);
-    }
-  }
+  std::erase_if(early_hellos_, [&](const auto& early) { return early.second <= view.number; });
   step_on();
   drain_own();
 }
@@ -33,16 +26,14 @@ void Engine::enter_view(const View& view) {
 /// Leaves the old view: the dead are noted, nothing is in flight any more.
 void Engine::stop_for(const View& view) {
   CHECK_INVARIANT(own_messages_.empty());
-  for (const Member& member : view_.members) {
-    if (!view.contains(member)) deaths_.died(member);
-  }
+  for (const Member& member : view.unrecovered)
+    deaths_.died(member);
   phase_ = Step::hello;
   peers_.clear();
   held_.clear();
   finding_ = 0;
   directory_.clear();
   ranges_.stop();
-  // The resources need to know both views' members: the new one is what counts from here on.
   view_ = view;
   for (auto at = in_order_.begin(); at != in_order_.end();) {
     Resource& resource = *at++;
@@ -86,9 +77,10 @@ void Engine::drop_dead_and_doubt_others(Resource& resource) {
     find_queued(lock.owner)->lock.confirmed = lock.owner.node == self_;
     if (view_.contains(lock.owner.node)) continue;
     dead.push_back(lock.owner);
-    if (!writes(lock.granted) || deaths_.has_recovered(lock.owner.node)) continue;
-    queue.block_for(lock.owner.node.node);
-    if (lock.granted != Mode::concurrent_write) queue.invalidate_value();
+    if (value_transfer(lock.granted, std::nullopt) == ValueTransfer::write) queue.invalidate_value();
+    // Its journal may have been replayed before this node came to the view.
+    const NodeId node = lock.owner.node.node;
+    if (writes(lock.granted) && deaths_.unrecovered(node)) queue.block_for(node);
   }
   for (const LockOwner& owner : dead) {
     queue.remove(find_queued(owner)->lock);
@@ -108,15 +100,9 @@ void Engine::abandon_queue(Resource& resource) {
   resource.queue.reset();
 }
 
-void Engine::say_hello(Member to) {
-  for (const DeathRecord& record : deaths_.records())
-    post(to, record);
-  post(to, Hello{});
-}
-
 void Engine::connected(Member peer) {
   // What was said while there was no connection is lost; to say it twice does no harm.
-  if (phase_ == Step::hello && peer != self_ && view_.contains(peer)) say_hello(peer);
+  if (phase_ == Step::hello && peer != self_ && view_.contains(peer)) post(peer, Hello{});
 }
 
 bool Engine::all_peers(bool Peer::* flag) const {
@@ -169,8 +155,8 @@ void Engine::start_finding() {
 
 void Engine::start_reporting() {
   enter(Step::reporting);
-  for (const Resource& resource : in_order_) {
-    for (const OwnedLock& lock : resource.owned) {
+  for (Resource& resource : in_order_) {
+    for (OwnedLock& lock : resource.owned) {
       const bool known_here = resource.queue && queued_.contains({self_, lock.id});
       if (lock.granted && !known_here)
         post(*resource.master, Report{lock.id, surely_held(lock), lock.value, resource.name});
@@ -183,21 +169,17 @@ void Engine::start_reporting() {
 }
 
 /// An operation under way may have been done by the master, and others been told so: no more than what it leaves may be
-/// claimed.
-Mode Engine::surely_held(const OwnedLock& lock) const {
+/// claimed, and a conversion goes on from there.
+Mode Engine::surely_held(OwnedLock& lock) {
   CHECK_INVARIANT(lock.granted.has_value());
-  const Pending& pending = lock.pending;
+  Pending& pending = lock.pending;
   if (!pending.ever_sent) return *lock.granted;
-  switch (pending.operation) {
-    case Operation::none:
-    case Operation::request:
-      return *lock.granted;
-    case Operation::convert:
-      return pending.flags.demote_on_deadlock ? Mode::null : meet(*lock.granted, pending.mode);
-    case Operation::unlock:
-      return Mode::null;
-  }
-  return Mode::null;
+  if (pending.operation == Operation::unlock) return Mode::null;
+  if (pending.operation != Operation::convert) return *lock.granted;
+  const bool may_be_demoted = pending.flags.demote_on_deadlock && !is_down_conversion(*lock.granted, pending.mode);
+  if (may_be_demoted && *lock.granted != Mode::null) pending.demoted = true;
+  lock.granted = may_be_demoted ? Mode::null : meet(*lock.granted, pending.mode);
+  return *lock.granted;
 }
 
 void Engine::start_running() {
@@ -268,12 +250,6 @@ void Engine::unblock_recovered() {
   }
 }
 
-void Engine::leave() {
-  CHECK_INVARIANT(owned_.empty());
-  for (const auto& [node, peer] : peers_)
-    post(*view_.find(node), Leaving{});
-}
-
 /// This node is no longer a member: whatever waits fails.
 void Engine::go_out() {
   phase_ = Step::out;
@@ -284,17 +260,13 @@ void Engine::go_out() {
     }
   }
   for (LockId id : waiting)
-    complete(*find_owned(id), ESHUTDOWN, false);
+    complete(*find_owned(id), ESHUTDOWN);
   ranges_.fail_all(ESHUTDOWN);
 }
 
 void Engine::handle(Member from, Hello&) {
   peers_.at(from.node).hello = true;
   step_on();
-}
-
-void Engine::handle(Member, DeathRecord& record) {
-  deaths_.merge(record);
 }
 
 void Engine::handle(Member from, Register& entry) {
@@ -338,10 +310,6 @@ void Engine::handle(Member from, PhaseDone& done) {
   step_on();
 }
 
-void Engine::handle(Member from, Leaving&) {
-  deaths_.recovered(from);
-}
-
 void Engine::received(const FrameHeader& header, std::vector<Message> messages) {
   if (out_of_cluster() || header.from == self_) return;
   if (header.to != self_ || header.view < view_.number) return;  // meant for an earlier life, or said in an earlier view
@@ -356,23 +324,19 @@ void Engine::received(const FrameHeader& header, std::vector<Message> messages) 
 /// Nobody can be further than hello in a view that this node has not entered.
 void Engine::received_early(const FrameHeader& header, const std::vector<Message>& messages) {
   for (const Message& message : messages) {
-    if (!std::holds_alternative<Hello>(message) && !std::holds_alternative<DeathRecord>(message))
+    if (!std::holds_alternative<Hello>(message))
       return fault(header.from, "does not wait for this node to enter the view");
   }
-  auto& [known, said] = early_[header.from.node];
-  if (known.view < header.view || known.from != header.from) {
-    known = header;
-    said.clear();
-  }
-  if (said.size() < 2 * kNodesMax) said.insert(said.end(), messages.begin(), messages.end());
+  // One entry per node: an earlier life of it says no more.
+  std::erase_if(early_hellos_, [&](const auto& early) { return early.first.node == header.from.node; });
+  early_hellos_[header.from] = header.view;
 }
 
 Engine::Step Engine::usable_from(const Message& message) {
   if (std::holds_alternative<FindMaster>(message) || std::holds_alternative<MasterIs>(message)) return Step::finding;
   if (std::holds_alternative<Report>(message) || std::holds_alternative<RangeReport>(message)) return Step::reporting;
-  const bool any_time = std::holds_alternative<Hello>(message) || std::holds_alternative<DeathRecord>(message) ||
-                        std::holds_alternative<Register>(message) || std::holds_alternative<PhaseDone>(message) ||
-                        std::holds_alternative<Leaving>(message);
+  const bool any_time = std::holds_alternative<Hello>(message) || std::holds_alternative<Register>(message) ||
+                        std::holds_alternative<PhaseDone>(message);
   return any_time ? Step::hello : Step::running;
 }
 

@@ -44,13 +44,14 @@ class Cluster {
     Link& link = network.add(member);
     return *nodes_.emplace(id, std::make_unique<Node>(executor, link, limits, log)).first->second;
   }
-  /// The node's memory is gone at this moment.
-  void kill(std::uint32_t number, bool silent = false) {
+  /// The node's memory is gone at this moment. Its journal has to be replayed, unless it left in order.
+  void kill(std::uint32_t number, bool silent = false, bool in_order = false) {
     auto found = nodes_.find(NodeId(number));
     CHECK_INVARIANT(found != nodes_.end());
     const Member member = found->second->member;
     nodes_.erase(found);
     network.kill(member, silent);
+    if (!in_order) unrecovered.push_back(member);
   }
   Node* find(std::uint32_t number) {
     auto found = nodes_.find(NodeId(number));
@@ -61,7 +62,7 @@ class Cluster {
 
   /// A view of all nodes that live, handed to each after a delay of its own, if the node still lives then.
   View next_view() {
-    View view{ViewNumber(++views_), {}};
+    View view{ViewNumber(++views_), {}, unrecovered};
     for (const auto& [id, node] : nodes_)
       view.members.push_back(node->member);
     return view;
@@ -71,6 +72,7 @@ class Cluster {
       scope_.spawn(enter_later(*this, member, view, delay()));
   }
   void announce_recovered(Member dead, std::function<Duration()> delay = [] { return Duration{}; }) {
+    std::erase(unrecovered, dead);
     for (const auto& [id, node] : nodes_)
       scope_.spawn(recovered_later(*this, node->member, dead, delay()));
   }
@@ -129,6 +131,8 @@ class Cluster {
     return sum;
   }
 
+  /// The dead whose journals are not replayed.
+  std::vector<Member> unrecovered;
   ManualClock clock;
   Executor executor;
   ErrorLog log;

@@ -1,6 +1,5 @@
 // Locks between nodes when nothing fails: what costs how many messages, blocking callbacks, value blocks, conversions.
-#include "test/sim/dlm/cluster.h"
-#include "test/support/catch.h"
+#include "test/sim/dlm/support.h"
 
 using namespace corral;
 using namespace corral::dlm;
@@ -15,12 +14,6 @@ SimulatedNetworkOptions fixed_latency() {
   SimulatedNetworkOptions options;
   options.latency_min = options.latency_max = 1ms;
   return options;
-}
-
-ValueBytes value_of(std::uint8_t number) {
-  ValueBytes bytes{};
-  bytes.fill(static_cast<std::byte>(number));
-  return bytes;
 }
 
 /// Gives way at once, as a glock without dirty data does.
@@ -40,39 +33,6 @@ class Yielding final : public LockListener {
   Scope& scope_;
   Mode keep_;
 };
-
-/// Runs one acquire to its end and tells its error, 0 for success.
-int acquire(Cluster& cluster, Lock& lock, Mode mode, LockFlags flags = {}, ValueBytes written = {}) {
-  std::optional<int> error;
-  Scope scope(cluster.executor);
-  auto run = [](Lock& l, Mode m, LockFlags f, ValueBytes w, std::optional<int>& out) -> Task<void> {
-    auto result = co_await l.acquire(m, f, w);
-    out = result ? 0 : result.error().code();
-  };
-  scope.spawn(run(lock, mode, flags, written, error));
-  REQUIRE(cluster.run_until([&] { return error.has_value(); }));
-  return *error;
-}
-
-int release(Cluster& cluster, Lock& lock, LockFlags flags = {}, ValueBytes written = {}) {
-  std::optional<int> error;
-  Scope scope(cluster.executor);
-  auto run = [](Lock& l, LockFlags f, ValueBytes w, std::optional<int>& out) -> Task<void> {
-    auto result = co_await l.release(f, w);
-    out = result ? 0 : result.error().code();
-  };
-  scope.spawn(run(lock, flags, written, error));
-  REQUIRE(cluster.run_until([&] { return error.has_value(); }));
-  return *error;
-}
-
-/// A name that the directory keeps on this node.
-ResourceName name_kept_by(const Node& node, NodeId keeper) {
-  for (int i = 0;; ++i) {
-    ResourceName name(kSpace, fmt::format("resource {}", i));
-    if (directory_node(node.manager.view(), name).node == keeper) return name;
-  }
-}
 
 }  // namespace
 
