@@ -19,7 +19,8 @@ class Rebuild {
   Rebuild(Volume& volume, BlockNo directory, const DamagedDirectory& damage, std::span<const BlockNo> lost_leaves)
       : volume_(volume), directory_(directory), damage_(damage), lost_leaves_(lost_leaves) {}
 
-  Task<Result<>> run();
+  /// False where the repair was declined.
+  Task<Result<bool>> run();
 
  private:
   bool is_name(std::span<const std::byte> block, std::size_t offset) const;
@@ -80,7 +81,7 @@ void Rebuild::add_dots() {
   entries_.push_back({"..", {parent->formal_ino, parent->address}, kDirectory});
 }
 
-Task<Result<>> Rebuild::run() {
+Task<Result<bool>> Rebuild::run() {
   CO_TRY(const BlockBytes block, co_await volume_.read(directory_));
   const auto& dinode = view<Dinode>(block);
   if (dinode.height == 0 && (dinode.flags & kDinodeHashedDirectory) == 0) salvage(block, sizeof(Dinode));
@@ -95,10 +96,11 @@ Task<Result<>> Rebuild::run() {
   const bool accepted =
       volume_.found(Kind::directory, directory_, fmt::format("directory {}: {}", directory_.value, damage_.fault),
                     fmt::format("lay it out anew with the {} names found", entries_.size() - 2));
-  if (!accepted) co_return Result<>{};
+  if (!accepted) co_return false;
   DirectoryRecord* record = volume_.inodes.find_directory(directory_);
   record->dot_dot = entries_.back().inode.addr;
-  co_return co_await lay_out_directory(volume_, directory_, std::move(entries_), damage_.blocks);
+  CO_TRY_VOID(co_await lay_out_directory(volume_, directory_, std::move(entries_), damage_.blocks));
+  co_return true;
 }
 
 /// Blocks that are used as the disk has it, that nothing refers to, and that say that they are leaves of a damaged
@@ -124,14 +126,20 @@ Task<Result<std::map<BlockNo, std::vector<BlockNo>>>> find_lost_leaves(Volume& v
 Task<Result<>> rebuild_directories(Volume& volume) {
   if (volume.damaged_directories.empty()) co_return Result<>{};
   CO_TRY(const auto lost, co_await find_lost_leaves(volume));
-  for (const auto& [directory, damage] : volume.damaged_directories) {
-    if (volume.inodes.find(directory) == nullptr) continue;
+  for (auto damaged = volume.damaged_directories.begin(); damaged != volume.damaged_directories.end();) {
+    const auto& [directory, damage] = *damaged;
     auto leaves = lost.find(directory);
     const std::span<const BlockNo> found = leaves == lost.end() ? std::span<const BlockNo>() : leaves->second;
-    Rebuild rebuild(volume, directory, damage, found);
-    auto done = co_await rebuild.run();
-    if (!done && done.error().code() != ENOSPC) co_return done;
-    if (!done) volume.findings.failed();
+    bool repaired = volume.inodes.find(directory) == nullptr;
+    if (!repaired) {
+      Rebuild rebuild(volume, directory, damage, found);
+      auto done = co_await rebuild.run();
+      if (!done && done.error().code() != ENOSPC) co_return std::unexpected(done.error());
+      if (!done) volume.findings.failed();
+      repaired = done.value_or(false);
+    }
+    // The others are left as they are.
+    damaged = repaired ? volume.damaged_directories.erase(damaged) : std::next(damaged);
   }
   co_return Result<>{};
 }

@@ -10,6 +10,7 @@
 #include "fsck/height_probe.h"
 #include "fsck/inode_walk.h"
 #include "fsck/walk_policies.h"
+#include "ondisk/checksum.h"
 #include "ondisk/dirent_walker.h"
 #include "ondisk/validate.h"
 
@@ -92,6 +93,7 @@ class InodePass {
   Task<Result<>> look_at_state(BlockNo inode, BlockState state);
   Task<Result<>> look_for_lost(BlockNo inode);
   Task<Result<>> look_at_suspects();
+  void check_type(BlockNo inode, BlockBytes& block);
   Task<Result<>> check_height(BlockNo inode, BlockBytes& block);
   void check_blocks(BlockNo inode, BlockBytes& block, const InodeWalk& walk);
   void record(BlockNo inode, const Dinode& dinode, bool unlinked, const InodeWalk& walk, const ClaimBlocks& claims);
@@ -157,6 +159,28 @@ Task<Result<>> InodePass::look_at_suspects() {
   co_return Result<>{};
 }
 
+/// A directory is known by its flag for hashed ones, or by beginning with a name that leads to itself.
+void InodePass::check_type(BlockNo inode, BlockBytes& block) {
+  auto& dinode = view<Dinode>(block);
+  if (S_ISDIR(dinode.mode)) return;
+  const auto& dirent = view<Dirent>(block, sizeof(Dinode));
+  const bool dot = dinode.height == 0 && dirent.inum.addr == inode.value && dirent.name_length == 1 &&
+                   name_of(dirent) == "." && dirent.hash == name_hash(".");
+  const bool hashed =
+      (dinode.flags & kDinodeHashedDirectory) != 0 && dinode.depth > 0 && dinode.size == sizeof(be64) << dinode.depth;
+  if (!dot && !hashed) return;
+  BlockBytes directory = block;
+  view<Dinode>(directory).mode = (dinode.mode & 07777u) | S_IFDIR;
+  // A directory has more to be right than a file.
+  if (!check_dinode(directory, inode, volume_.geometry)) return;
+  if (!volume_.found(Kind::dinode, inode,
+                     fmt::format("inode {}: mode {:#o}, but it holds a directory", inode.value, dinode.mode.value()),
+                     fmt::format("set it to {:#o}", view<Dinode>(directory).mode.value())))
+    return;
+  block = std::move(directory);
+  volume_.write(inode, block);
+}
+
 Task<Result<>> InodePass::check_height(BlockNo inode, BlockBytes& block) {
   auto& dinode = view<Dinode>(block);
   if (dinode.height < 2) co_return Result<>{};
@@ -214,6 +238,7 @@ void InodePass::record(BlockNo inode, const Dinode& dinode, bool unlinked, const
 Task<Result<>> InodePass::take(BlockNo inode, BlockBytes block, bool unlinked) {
   if (volume_.map.use(inode) != Use::none) volume_.duplicates.insert(inode);
   volume_.map.set_use(inode, Use::dinode);
+  check_type(inode, block);
   CO_TRY_VOID(co_await check_height(inode, block));
   ClaimBlocks claims(volume_, suspects_);
   InodeWalk walk(volume_, inode, block, claims);

@@ -5,6 +5,9 @@
 namespace corral::fsck {
 
 Task<Result<>> add_names(Volume& volume, BlockNo directory, std::vector<NameEntry> names) {
+  // Laying out a damaged directory, whose repair was declined, would drop the names that cannot be read.
+  if (volume.damaged_directories.contains(directory))
+    co_return fail(EBUSY, "directory {} is damaged and was not repaired", directory.value);
   CO_TRY(DirectoryContents contents, co_await read_directory(volume, directory));
   contents.entries.insert(contents.entries.end(), names.begin(), names.end());
   CO_TRY_VOID(co_await lay_out_directory(volume, directory, std::move(contents.entries), contents.blocks));

@@ -92,7 +92,7 @@ Task<Result<SystemPass::Names>> SystemPass::names_in(BlockNo directory) {
 
 /// A repair for which there is no room is no reason to stop.
 Task<Result<>> SystemPass::excuse_lack_of_space(Result<> done) {
-  if (done || done.error().code() != ENOSPC) co_return done;
+  if (done || done.error().kind() == ErrorKind::device) co_return done;
   volume_.findings.failed();
   co_return Result<>{};
 }
@@ -200,7 +200,13 @@ Task<Result<BlockNo>> SystemPass::make(BlockNo directory, const std::string& nam
 /// The file of that name; made or found again where it is missing. 0: there is none, and that was accepted.
 Task<Result<BlockNo>> SystemPass::file(BlockNo directory, Names& names, std::string name, Role role) {
   auto entry = std::ranges::find(names, name, &NameEntry::name);
-  if (entry != names.end()) co_return BlockNo(entry->inode.addr);
+  if (entry != names.end()) {
+    // A repair of the name that was declined may have left one that leads nowhere.
+    const InodeRecord* inode = volume_.inodes.find(BlockNo(entry->inode.addr));
+    const bool directory_wanted = role == Role::jindex || role == Role::per_node;
+    const bool usable = inode != nullptr && (inode->type == DT_DIR) == directory_wanted;
+    co_return usable ? inode->number() : BlockNo(0);
+  }
   CO_TRY(const BlockNo nameless, co_await find_nameless(role));
   const std::string repair = nameless ? fmt::format("give inode {} that name", nameless.value) : "make a new one";
   if (!volume_.found(Kind::system_file, directory, fmt::format("the system file {} is missing", name), repair))
