@@ -125,7 +125,11 @@ class Operations {
   // Files
   /// Counts an open file; release() gives it back. EROFS and EPERM (immutable, append-only) as open(2) says; `flags`
   /// are O_*.
-  Task<Result<>> open(BlockNo inode, int flags);
+  struct OpenedFile {
+    bool access_is_due = false;  ///< the first read will move the access time
+    std::uint64_t size_bytes = 0;
+  };
+  Task<Result<OpenedFile>> open(BlockNo inode, int flags);
   void release(BlockNo inode);
   Task<Result<std::size_t>> read(BlockNo inode, std::uint64_t offset, std::span<std::byte> out);
   /// `flags`: O_APPEND (the offset is ignored), O_DIRECT, O_SYNC, O_DSYNC of the open file. `write_back`: the kernel's
@@ -173,7 +177,8 @@ class Operations {
   Task<Result<LockedInode>> lock_to_change_names(BlockNo directory, bool removes);
   Entry entered(const LockedInode& inode);
   WallTime now() const;
-  bool access_time_is_stale(const LockedInode& inode) const;
+  /// Whether a read moves the access time.
+  bool access_is_due(const LockedInode& inode) const;
   /// Passes an error on that struck after a transaction had begun to change blocks: memory no longer matches any state
   /// that may be committed, so the mount withdraws.
   Error broken(Error error);

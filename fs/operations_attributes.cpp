@@ -153,7 +153,8 @@ Task<Result<>> Operations::drop_privileges(const LockedInode& inode, bool kill_s
   co_return co_await change_attributes(inode, change, caller);
 }
 
-bool Operations::access_time_is_stale(const LockedInode& inode) const {
+bool Operations::access_is_due(const LockedInode& inode) const {
+  if (fs_.volume().options.atime == AtimePolicy::noatime || !fs_.volume().writable()) return false;
   const Dinode& dinode = inode.dinode();
   if ((dinode.flags & kDinodeNoAtime) != 0) return false;
   if (fs_.volume().options.atime == AtimePolicy::strictatime) return true;
@@ -163,14 +164,13 @@ bool Operations::access_time_is_stale(const LockedInode& inode) const {
 }
 
 Task<void> Operations::accessed(BlockNo inode) {
-  if (fs_.volume().options.atime == AtimePolicy::noatime || !fs_.volume().writable()) co_return;
   {
     // Most reads find the time as it should be: they must not wait for each other.
     auto locked = co_await lock(inode, GlockMode::shared);
-    if (!locked || !access_time_is_stale(*locked)) co_return;
+    if (!locked || !access_is_due(*locked)) co_return;
   }
   auto locked = co_await lock_to_change(inode);
-  if (!locked || !access_time_is_stale(*locked)) co_return;
+  if (!locked || !access_is_due(*locked)) co_return;
   auto transaction = co_await fs_.volume().journal->begin({.blocks = 1, .revokes = 0});
   if (!transaction) co_return;
   Dinode& dinode = locked->modify(*transaction);

@@ -22,7 +22,7 @@ bool wants_to_write(int flags) {
 }
 }  // namespace
 
-Task<Result<>> Operations::open(BlockNo inode, int flags) {
+Task<Result<Operations::OpenedFile>> Operations::open(BlockNo inode, int flags) {
   CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
   const bool writes = wants_to_write(flags);
   if (writes || (flags & O_TRUNC) != 0) {
@@ -32,7 +32,7 @@ Task<Result<>> Operations::open(BlockNo inode, int flags) {
     if ((bits & kDinodeAppendOnly) != 0 && ((flags & O_APPEND) == 0 || (flags & O_TRUNC) != 0)) co_return fail(EPERM);
   }
   ++locked.inode().opens;
-  co_return Result<>{};
+  co_return OpenedFile{.access_is_due = access_is_due(locked), .size_bytes = locked.size_bytes()};
 }
 
 void Operations::release(BlockNo inode) {

@@ -9,8 +9,9 @@
 ///
 /// Requests run to their end, as on any local disk filesystem: signals do not interrupt them.
 ///
-/// atime: the kernel does not tell of reads that it answers from its page cache. docs/man/mount.corral.8 says what that
-/// means for each atime option.
+/// atime: the kernel does not tell of reads that it answers from its page cache. So that reading what was just written
+/// counts, opening a file whose access time is due drops its pages, if one READ brings them all back.
+/// docs/man/mount.corral.8 says what that means for each atime option.
 ///
 /// Life: start() after the mount(2) that names the same descriptor; ready() returns when the kernel may be used;
 /// ended() when it has let go. Then the owner unmounts the volume, which may go, and calls finish(), which lets
@@ -42,7 +43,7 @@ struct FrontSettings {
   /// The kernel collects small writes. Saves requests, but then it owns sizes and times, costs a SETATTR for each
   /// changed file, and a full volume shows only when the data is written back.
   bool writeback_cache = false;
-  /// strictatime: the first read after each opening must come to us to be counted.
+  /// strictatime: the first read after each opening must come to us to be counted, however large the file.
   bool drop_pages_at_open = false;
   bool directory_atime = true;  ///< false: nodiratime
   bool acl = true;
@@ -151,6 +152,7 @@ class Front {
   Task<void> answer_changed(Request request, Result<> changed);
   Task<void> answer_listing(Request request, const DirectoryListing& listing);
   Task<Result<>> stable_names(BlockNo directory);
+  bool may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
   Task<void> answer_created(Request request, Result<Entry> entry, fuse_create_in how);
   Task<void> rename_to(Request request, std::uint64_t new_node, std::uint32_t flags, std::size_t names_at);

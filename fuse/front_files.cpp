@@ -13,10 +13,16 @@ namespace {
 constexpr std::size_t kMaxCopyBytes = 64 << 20;
 }  // namespace
 
+bool Front::may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const {
+  const bool reads = (flags & O_ACCMODE) != O_WRONLY && (flags & O_NOATIME) == 0;
+  if (!reads || !opened.access_is_due) return true;
+  return !settings_.drop_pages_at_open && opened.size_bytes > kMaxTransferBytes;
+}
+
 /// open(2) beyond what the kernel has checked: counts the opening, truncates for O_TRUNC.
 Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags,
                                              Caller caller) {
-  CO_TRY_VOID(co_await operations().open(inode, static_cast<int>(flags)));
+  CO_TRY(Operations::OpenedFile opened, co_await operations().open(inode, static_cast<int>(flags)));
   if ((flags & O_TRUNC) != 0) {
     AttributeChange change;
     change.size_bytes = 0;
@@ -27,7 +33,7 @@ Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags,
     }
   }
   fuse_open_out out{};
-  if (settings_.keep_caches) out.open_flags = FOPEN_NOFLUSH | (settings_.drop_pages_at_open ? 0 : FOPEN_KEEP_CACHE);
+  if (settings_.keep_caches) out.open_flags = FOPEN_NOFLUSH | (may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0);
   co_return out;
 }
 

@@ -145,25 +145,43 @@ def contents_and_times(t):
 
 @test
 def reading_and_times(t):
-    """What has not been read since it was written has an older atime (relatime), which reading moves."""
+    """What has not been read since it was written or changed has an older atime (relatime), which reading moves."""
     path = t.path("file")
-    with open(path, "wb") as file:
-        file.write(b"data")
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
+
+    def write():
+        fd = os.open(path, os.O_WRONLY)
+        os.write(fd, b"data")
+        os.close(fd)
+
+    def read(offset=0):
+        fd = os.open(path, os.O_RDONLY)
+        t.equal("contents", os.pread(fd, 100, offset), b"data"[offset:])
+        os.close(fd)
+
+    def times():
+        return os.stat(path)
+
+    for _ in range(3):
+        write()
+        t.later("opening without reading", times, lambda: os.close(os.open(path, os.O_RDONLY)))
+        t.later("reading what was just written", times, read, "atime")
+        t.later("reading again", times, read)
+        t.later("reading a part again", times, lambda: read(2))
     utimensat(path, (1, 0), (2, 0))
-    drop = os.open(path, os.O_RDONLY)
-    os.fsync(drop)
-    os.posix_fadvise(drop, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(drop)
-
-    def read():
-        with open(path, "rb") as file:
-            file.read()
-
-    t.later("reading", lambda: os.stat(path), read, "atime")
+    t.later("reading when it was changed", times, read, "atime")
+    os.chmod(path, 0o600)
+    fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
+    t.later("reading with O_NOATIME", times, lambda: os.read(fd, 100))
+    os.close(fd)
+    with open(path, "rb") as file:
+        t.later("reading through an older descriptor", times, lambda: file.read(), "atime")
     os.mkdir(t.path("folder"))
     create(t.path("folder/file"))
     utimensat(t.path("folder"), (1, 0), (2, 0))
     t.later("listing", lambda: os.stat(t.path("folder")), lambda: os.listdir(t.path("folder")), "atime")
+    create(t.path("folder/second"))
+    t.later("listing what changed", lambda: os.stat(t.path("folder")), lambda: os.listdir(t.path("folder")), "atime")
     os.symlink("folder", t.path("link"))
     utimensat(t.path("link"), (1, 0), (2, 0), AT_SYMLINK_NOFOLLOW)
     t.later("readlink", lambda: os.lstat(t.path("link")), lambda: os.readlink(t.path("link")), "atime")

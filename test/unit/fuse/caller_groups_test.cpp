@@ -1,10 +1,12 @@
 #include "fuse/caller_groups.h"
+
 #include "test/support/catch.h"
 
 namespace corral {
 
 TEST_CASE("groups of a caller are read from the status of its process") {
-  const char* status = "Name:\tcat\nUid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\nFDSize:\t64\nGroups:\t4 20 61001 \nNStgid:\t9\n";
+  const char* status =
+      "Name:\tcat\nUid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\nFDSize:\t64\nGroups:\t4 20 61001 \nNStgid:\t9\n";
   for (std::uint32_t gid : {4u, 20u, 61001u})
     CHECK(status_has_group(status, gid));
   for (std::uint32_t gid : {0u, 2u, 6u, 7u, 8u, 9u, 64u, 6100u, 610011u})
