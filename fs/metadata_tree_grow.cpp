@@ -81,7 +81,7 @@ class Growth {
   BlockNo last() const { return last_; }
 
   Result<Extent> take(std::uint64_t wanted) {
-    TRY(Extent extent, allotment_.take_blocks(transaction_, narrow(wanted)));
+    TRY(Extent extent, allotment_.take_blocks(transaction_, narrow(wanted), ownership_of(inode_.dinode())));
     taken_ += extent.length;
     last_ = extent.start + (extent.length - 1);
     return extent;

@@ -256,20 +256,20 @@ Task<Result<>> Operations::set_acl(const LockedInode& inode, AttributeName name,
   if (!is_access && !inode.is_directory()) co_return fail(EACCES);
   CO_TRY(Acl acl, Acl::parse(value));
   if (acl.entries().size() > Acl::max_entries(fs_.volume().geometry.block_size())) co_return fail(E2BIG);
-  if (is_access) {
-    const Acl::Equivalent equivalent = acl.equivalent_mode();
-    std::uint32_t mode = (inode.mode_bits() & kPermissionBits & ~0777u) | equivalent.permissions;
-    if (kill_setgid) mode &= ~std::uint32_t{S_ISGID};
-    AttributeChange change;
-    change.mode = mode;
-    CO_TRY_VOID(co_await change_attributes(inode, change, {}));
-    if (equivalent.is_just_mode) {
-      Result<> removed = co_await fs_.attributes().remove(inode, name);
-      if (!removed && removed.error().code() != ENODATA) co_return removed;
-      co_return Result<>{};
-    }
+  if (!is_access) co_return co_await fs_.attributes().set(inode, name, value, SetMode::create_or_replace);
+
+  // The attribute first: it may want blocks that are not there, and then the mode must not have changed either.
+  const Acl::Equivalent equivalent = acl.equivalent_mode();
+  if (equivalent.is_just_mode) {
+    Result<> removed = co_await fs_.attributes().remove(inode, name);
+    if (!removed && removed.error().code() != ENODATA) co_return removed;
+  } else {
+    CO_TRY_VOID(co_await fs_.attributes().set(inode, name, value, SetMode::create_or_replace));
   }
-  co_return co_await fs_.attributes().set(inode, name, value, SetMode::create_or_replace);
+  AttributeChange change;
+  change.mode = (inode.mode_bits() & kPermissionBits & ~0777u) | equivalent.permissions;
+  if (kill_setgid) *change.mode &= ~std::uint32_t{S_ISGID};
+  co_return co_await change_attributes(inode, change, {});
 }
 
 Task<Result<>> Operations::remove_xattr(BlockNo inode, std::string name) {

@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 """A seeded random workload on a mounted filesystem, and a list of everything a tree holds.
 
-tree.py work DIR SEED COUNT   COUNT random operations of every kind below DIR, reproducible from SEED
-tree.py list DIR              JSON, one line per path: all that another implementation must see alike
+tree.py work DIR SEED COUNT   COUNT random operations of every kind below DIR, but not below DIR/busy, reproducible from
+                              SEED, and a syncfs
+tree.py busy DIR SEED         the same without end and without syncfs; a line on stdout after each operation
+tree.py list DIR              JSON, one line per path: all that another implementation must see alike; but not what is
+                              below DIR/busy
 """
 import ctypes
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
+import mmap
 import os
 import random
 import stat
@@ -32,6 +37,11 @@ def renameat2(old, new, flags):
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
+def link_descriptor(fd, path):
+    if libc.linkat(-100, b"/proc/self/fd/%d" % fd, -100, os.fsencode(path), 0x400) != 0:
+        raise OSError(ctypes.get_errno(), "linkat")
+
+
 def get_flags(path):
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -40,12 +50,19 @@ def get_flags(path):
         os.close(fd)
 
 
+def without_busy(root, path, dirs):
+    """Names in the folder busy of the root are nobody else's."""
+    if path == root and "busy" in dirs:
+        dirs.remove("busy")
+
+
 class Workload:
     def __init__(self, root, seed):
         self.root = root
         self.random = random.Random(seed)
         self.files, self.dirs, self.others = [], [root], []
         for path, dirs, files in os.walk(root):
+            without_busy(root, path, dirs)
             for name in sorted(dirs):
                 full = os.path.join(path, name)
                 (self.others if os.path.islink(full) else self.dirs).append(full)
@@ -90,8 +107,11 @@ class Workload:
     def allocate(self):
         fd = os.open(self.random.choice(self.files), os.O_RDWR)
         try:
-            mode = self.random.choice([0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, KEEP_SIZE | PUNCH_HOLE])
+            mode = self.random.choice([0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE])
             fallocate(fd, mode, self.random.randrange(200000), self.random.randrange(1, 200000))
+        except OSError as error:
+            if mode != ZERO_RANGE or error.errno != errno.EOPNOTSUPP:
+                raise
         finally:
             os.close(fd)
 
@@ -207,23 +227,63 @@ class Workload:
         finally:
             os.close(fd)
 
+    def open_unlinked(self):
+        path = self.fresh("u")
+        with open(path, "x+b") as file:
+            file.write(self.contents(self.size()))
+            os.unlink(path)
+            file.seek(0)
+            file.write(self.contents(self.size()))
+
+    def unnamed(self):
+        try:
+            fd = os.open(self.random.choice(self.dirs), os.O_TMPFILE | os.O_RDWR, 0o600)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return
+        os.write(fd, self.contents(self.size()))
+        path = self.fresh("t")
+        link_descriptor(fd, path)
+        os.close(fd)
+        self.files.append(path)
+
+    def map(self):
+        with open(self.random.choice(self.files), "r+b") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                return
+            with mmap.mmap(file.fileno(), size) as memory:
+                at = self.random.randrange(size)
+                memory[at:at + 100] = self.random.randbytes(len(memory[at:at + 100]))
+
     def fsync(self):
         fd = os.open(self.random.choice(self.files), os.O_RDONLY)
         os.fsync(fd)
         os.close(fd)
 
-    def run(self, count):
-        operations = [self.create] * 6 + [self.write] * 4 + [self.append] * 3 + [self.truncate] * 2 + \
+    def operations(self):
+        return [self.create] * 6 + [self.write] * 4 + [self.append] * 3 + [self.truncate] * 2 + \
             [self.allocate] * 2 + [self.mkdir] * 2 + [self.node, self.link] * 2 + [self.unlink] * 5 + [self.rmdir] + \
             [self.rename] * 2 + [self.replace, self.exchange, self.move_directory] + [self.attributes] * 2 + \
-            [self.xattr] * 3 + [self.acl, self.flags, self.fsync]
-        for i in range(count):
-            if len(self.files) < 5:
-                self.create()
-            elif i % 60 == 10:
-                self.many()
-            else:
-                self.random.choice(operations)()
+            [self.xattr] * 3 + [self.acl, self.flags, self.fsync, self.open_unlinked, self.unnamed, self.map]
+
+    def step(self, number):
+        if len(self.files) < 5:
+            self.create()
+        elif number % 60 == 10:
+            self.many()
+        else:
+            self.random.choice(self.operations())()
+
+    def run_for_ever(self):
+        for number in itertools.count():
+            self.step(number)
+            print(number, flush=True)
+
+    def run(self, count):
+        for number in range(count):
+            self.step(number)
         fd = os.open(self.root, os.O_RDONLY)
         if libc.syncfs(fd) != 0:
             raise OSError(ctypes.get_errno(), "syncfs")
@@ -269,6 +329,7 @@ def describe(path, root):
 def list_tree(root):
     lines = [describe(root, root)]
     for path, dirs, files in os.walk(root):
+        without_busy(root, path, dirs)
         dirs.sort()
         lines += [describe(os.path.join(path, name), root) for name in dirs + files]
     for line in sorted(lines, key=lambda line: line["path"]):
@@ -279,5 +340,7 @@ if __name__ == "__main__":
     os.umask(0o022)
     if sys.argv[1] == "work":
         Workload(sys.argv[2], int(sys.argv[3])).run(int(sys.argv[4]))
+    elif sys.argv[1] == "busy":
+        Workload(sys.argv[2], int(sys.argv[3])).run_for_ever()
     else:
         list_tree(sys.argv[2])

@@ -21,6 +21,9 @@ struct Node {
   NodeType type = NodeType::file;
   BlockNo inode;
   std::uint32_t mode = 0;
+  std::uint32_t uid = 1000;
+  std::uint32_t gid = 1000;
+  std::uint32_t flags = 0;  ///< FS_*_FL
   std::uint32_t links = 1;  ///< names of a file
   std::shared_ptr<const Bytes> contents = std::make_shared<Bytes>();
   std::map<std::string, NodeId> entries;

@@ -25,6 +25,12 @@ class Client {
 
   /// Runs `count` operations and a last sync; the first disagreement with the model ends it with a message.
   Task<void> run(std::uint32_t count);
+  /// On a volume that is full operations may end with ENOSPC: they have had no effect then, or, for those that change
+  /// a range of a file, on some of it.
+  void expect_full() { may_be_full_ = true; }
+  /// On a device that fails, the first EIO ends the client's work without a disagreement.
+  void expect_failure() { may_fail_ = true; }
+  bool failed() const { return failed_; }
   const std::optional<std::string>& disagreement() const { return disagreement_; }
   const std::string& name() const { return name_; }
 
@@ -67,7 +73,24 @@ class Client {
   Task<Result<>> read_back();
   Task<Result<>> fsync_file();
   Task<Result<>> sync_all();
+  // workload_special.cpp
+  Task<Result<>> special_step();
+  Task<Result<>> exchange_names();
+  Task<Result<>> toggle_journaled_data();
+  Task<Result<>> allocate_range();
+  Task<Result<>> change_owner();
+  Task<Result<>> set_acl();
+  Task<Result<>> open_and_unlink();
+  Task<Result<>> close_orphan();
+  Task<Result<>> name_the_nameless();
+  Task<Result<>> copy_part();
+  Task<Result<>> write_through();
+  Task<Result<>> crowd_directory();
 
+  /// True for an error that the circumstances allow; notes a failure.
+  bool expected(const Error& error);
+  /// Takes a file's contents as they are, where an operation may have had part of its effect.
+  Task<Result<>> take_contents(NodeId file);
   void begin(std::vector<NodeId> touched);
   std::optional<NodeId> any(NodeType type);
   NodeId any_directory();
@@ -83,6 +106,8 @@ class Client {
   Bytes random_bytes(std::size_t count);
   NodeId add(NodeId directory, const std::string& name, Node node);
 
+  static constexpr std::size_t kMostFiles = 60;
+
   Operations& operations_;
   const SimulatedDisk& disk_;
   BlockNo root_;
@@ -92,6 +117,10 @@ class Client {
   NodeId next_node_ = 1;
   std::vector<Record> records_;
   std::vector<SyncPoint> syncs_;
+  bool may_be_full_ = false;
+  bool may_fail_ = false;
+  bool failed_ = false;
+  std::vector<BlockNo> orphans_;  ///< open, without a name
   std::optional<std::string> disagreement_;
 };
 
