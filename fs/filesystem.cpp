@@ -9,8 +9,6 @@ namespace corral {
 namespace {
 /// Inodes freed at the same time; more would only queue for the same resource groups.
 constexpr std::uint64_t kReclaimsAtOnce = 16;
-/// Share of the memory given to a mount that may be dirty file data.
-constexpr std::uint64_t kDirtyShare = 2;
 constexpr JournalId kOwnJournal{0};
 
 std::string fsid(const ondisk::SuperblockInfo& superblock, const MountOptions& options) {
@@ -24,7 +22,7 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
       options_(std::move(options)),
       superblock_(std::move(superblock)),
       geometry_(superblock_.geometry),
-      cache_(environment.executor, environment.device, geometry_, options_.cache_bytes / kDirtyShare),
+      cache_(environment.executor, environment.device, geometry_, options_.metadata_bytes()),
       glocks_(environment.executor),
       volume_{.executor = environment.executor,
               .clock = environment.executor.clock(),
@@ -47,7 +45,7 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
   allocator_ = std::make_unique<Allocator>(volume_);
   tree_ = std::make_unique<MetadataTree>(volume_, *allocator_);
   directories_ = std::make_unique<Directories>(volume_, *allocator_, *tree_);
-  data_ = std::make_unique<FileData>(volume_, *allocator_, *tree_, options_.cache_bytes / kDirtyShare);
+  data_ = std::make_unique<FileData>(volume_, *allocator_, *tree_, options_.dirty_data_bytes());
   attributes_ = std::make_unique<ExtendedAttributes>(volume_, *allocator_, superblock_.fs_format);
 }
 

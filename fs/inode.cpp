@@ -8,6 +8,15 @@
 
 namespace corral {
 
+namespace {
+/// An inode with its glock, and their places in both tables.
+constexpr std::size_t kInodeBytes = sizeof(Inode) + sizeof(Glock) + 192;
+/// Changes in number that are not worth a look.
+constexpr std::size_t kUncounted = 1024;
+/// The cache of blocks keeps at least this part of its share.
+constexpr std::uint64_t kLeastShare = 8;
+}  // namespace
+
 Inode::Inode(InodeTable& table, BlockNo address, std::uint64_t formal_number, GlockRef glock)
     : table_(table), address_(address), formal_number_(formal_number), glock_(std::move(glock)) {}
 
@@ -48,7 +57,14 @@ void InodeTable::forget_if_unused(Inode& inode) {
   // An inode the kernel knows stays, so that its state in memory (unlinked, window, dirty data) is not lost.
   if (inode.references_ == 0 && inode.lookups == 0 && inode.opens == 0 && !inode.unlinked && inode.dirty == nullptr) {
     inodes_.erase(inode.address_);
+    if (inodes_.size() + kUncounted < counted_) share_memory();
   }
+}
+
+void InodeTable::share_memory() {
+  counted_ = inodes_.size();
+  const std::uint64_t share = volume_.options.metadata_bytes();
+  volume_.cache.set_limit_bytes(share - std::min<std::uint64_t>(counted_ * kInodeBytes, share - share / kLeastShare));
 }
 
 Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
@@ -56,6 +72,7 @@ Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
   if (inode == nullptr) {
     GlockRef glock = volume_.glocks.get(GlockType::inode, address.value);
     inode.reset(new Inode(*this, address, formal_number, std::move(glock)));
+    if (inodes_.size() > counted_ + kUncounted) share_memory();
   } else if (inode->formal_number_ != formal_number) {
     return misnamed(address, formal_number, inode->formal_number_);
   }

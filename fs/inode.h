@@ -15,6 +15,7 @@
 #include "base/strong.h"
 #include "fs/allocation_window.h"
 #include "fs/glock.h"
+#include "fs/lookup_ahead.h"
 #include "fs/volume.h"
 #include "journal/journal.h"
 #include "ondisk/layout.h"
@@ -43,6 +44,7 @@ class Inode {
   /// Set by the operation that took the last link away; the inode's blocks are freed when nobody refers to it.
   bool unlinked = false;
   AllocationWindow window;
+  std::unique_ptr<LookupAhead> lookup_ahead;  ///< of a directory in which names were looked up
   /// File data written but not yet on the disk; made on the first write. Owned here, defined in fs/file_data.
   std::shared_ptr<DirtyData> dirty;
 
@@ -127,8 +129,11 @@ class InodeTable {
  private:
   friend class Inode;
   friend void intrusive_ptr_release(Inode* inode);
+  /// What inodes take of the memory that was given to the mount, the cache of blocks does without.
+  void share_memory();
   Volume& volume_;
   std::unordered_map<BlockNo, std::unique_ptr<Inode>> inodes_;
+  std::size_t counted_ = 0;  ///< inodes that share_memory() knows of
 };
 
 }  // namespace corral

@@ -29,7 +29,10 @@ struct MountOptions {
       0;                      ///< GFS2: sync local statfs changes to the master file beyond this share of free space
   std::string lock_protocol;  ///< lockproto=; empty: as the superblock says
   std::string lock_table;     ///< locktable=; empty: as the superblock says
+  /// Half is for blocks and inodes, half for file data that waits to be written.
   std::uint64_t cache_bytes = 256u << 20;
+  std::uint64_t metadata_bytes() const { return cache_bytes / 2; }
+  std::uint64_t dirty_data_bytes() const { return cache_bytes / 2; }
 };
 
 }  // namespace corral

@@ -84,6 +84,7 @@ Task<Result<Entry>> Operations::lookup(BlockNo directory, std::string name) {
   if (!locked.is_directory()) co_return fail(ENOTDIR);
   CO_TRY(DirectoryEntry found, co_await fs_.directories().lookup(locked, name));
   if (found.address == locked.address()) co_return entered(locked);
+  co_await read_ahead_of_lookups(locked, found.address);
   CO_TRY(InodeRef inode, fs_.inodes().get(found.address, found.formal_number));
   CO_TRY(LockedInode child, co_await lock(std::move(inode), GlockMode::shared));
   co_return entered(child);
@@ -156,41 +157,79 @@ Task<Result<>> Operations::list(BlockNo directory, DirectoryCookie cookie, Direc
 }
 
 namespace {
-/// Entries whose dinodes are read ahead together.
-constexpr std::size_t kEntriesAhead = 128;
+/// Entries that are listed before their dinodes are taken.
+constexpr std::size_t kEntriesPerStep = 128;
 
 struct ListedName {
   std::string name;
   DirectoryEntry entry;
   DirectoryCookie next;
 };
+
+bool is_dot(std::string_view name) {
+  return name == "." || name == "..";
+}
 }  // namespace
+
+/// Starts reading the dinodes of the entries from `cookie` on that are not in memory. Returns the cookie behind them, 0
+/// at the end. What cannot be read shows when it is asked for.
+Task<DirectoryCookie> Operations::read_dinodes_ahead(const LockedInode& directory, DirectoryCookie cookie,
+                                                     std::size_t entries) {
+  std::vector<BlockCache::Wanted> wanted;
+  std::vector<GlockRef> glocks;
+  std::size_t listed = 0;
+  DirectoryCookie reached = 0;
+  auto collect = [&](std::string_view name, const DirectoryEntry& entry, DirectoryCookie next) {
+    reached = next;
+    if (!is_dot(name) && !fs_.volume().cache.contains(entry.address)) {
+      glocks.push_back(fs_.volume().glocks.get(GlockType::inode, entry.address.value));
+      wanted.push_back({&glocks.back()->blocks(), entry.address});
+    }
+    return ++listed < entries;
+  };
+  Result<> done = co_await fs_.directories().list(directory, cookie, collect);
+  fs_.volume().cache.read_ahead(std::move(wanted), ondisk::check_dinode);
+  co_return done&& listed == entries ? reached : 0;
+}
+
+Task<void> Operations::read_ahead_of_lookups(const LockedInode& directory, BlockNo wanted) {
+  std::unique_ptr<LookupAhead>& ahead = directory.inode().lookup_ahead;
+  const bool in_memory = fs_.volume().cache.contains(wanted);
+  if (ahead == nullptr) {
+    if (in_memory) co_return;
+    ahead = std::make_unique<LookupAhead>();
+  }
+  if (std::size_t entries = ahead->note(in_memory); entries != 0) {
+    // The inode, and what it owns, stays as long as it is locked.
+    ahead->advance(co_await read_dinodes_ahead(directory, ahead->next(), entries));
+  }
+}
 
 Task<Result<>> Operations::list_plus(BlockNo directory, DirectoryCookie cookie, EntrySink sink) {
   CO_TRY(LockedInode locked, co_await lock(directory, GlockMode::shared));
   if (!locked.is_directory()) co_return fail(ENOTDIR);
+  // The kernel begins every listing with attributes, and goes on with them only where they are used.
+  const std::size_t entries_ahead = cookie == 0 ? kEntriesPerStep : LookupAhead::kMostEntries;
   for (;;) {
     std::vector<ListedName> names;
     auto collect = [&names](std::string_view name, const DirectoryEntry& entry, DirectoryCookie next) {
       names.push_back({std::string(name), entry, next});
-      return names.size() < kEntriesAhead;
+      return names.size() < kEntriesPerStep;
     };
     CO_TRY_VOID(co_await fs_.directories().list(locked, cookie, collect));
     if (names.empty()) co_return Result<>{};
-    std::vector<BlockCache::Wanted> wanted;
-    std::vector<InodeRef> inodes(names.size());
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      // Only names are answered for "." and "..": their inodes are above this one in the order of locks.
-      if (names[i].name == "." || names[i].name == "..") continue;
-      inodes[i] = fs_.inodes().get(names[i].entry.address, names[i].entry.formal_number).value_or(nullptr);
-      if (inodes[i] != nullptr) wanted.push_back({&inodes[i]->glock().blocks(), names[i].entry.address});
-    }
-    fs_.volume().cache.read_ahead(wanted, ondisk::check_dinode);
-    for (std::size_t i = 0; i < names.size(); ++i) {
+    const bool all_in_memory = std::ranges::all_of(names, [this](const ListedName& listed) {
+      return is_dot(listed.name) || fs_.volume().cache.contains(listed.entry.address);
+    });
+    if (!all_in_memory) co_await read_dinodes_ahead(locked, cookie, entries_ahead);
+    for (const ListedName& listed : names) {
+      // Only the name is answered for "." and "..": their inodes are above this one in the order of locks.
+      InodeRef inode;
+      if (!is_dot(listed.name))
+        inode = fs_.inodes().get(listed.entry.address, listed.entry.formal_number).value_or(nullptr);
       Entry entry;
-      entry.attributes.inode = names[i].entry.address;
-      entry.attributes.mode = static_cast<std::uint32_t>(DTTOIF(names[i].entry.type));
-      InodeRef inode = inodes[i];
+      entry.attributes.inode = listed.entry.address;
+      entry.attributes.mode = static_cast<std::uint32_t>(DTTOIF(listed.entry.type));
       if (inode != nullptr) {
         // A damaged inode must not hide the names beside it.
         if (auto child = co_await lock(inode, GlockMode::shared)) {
@@ -199,9 +238,9 @@ Task<Result<>> Operations::list_plus(BlockNo directory, DirectoryCookie cookie, 
           inode = nullptr;
         }
       }
-      if (!sink(names[i].name, entry, names[i].next)) co_return Result<>{};
+      if (!sink(listed.name, entry, listed.next)) co_return Result<>{};
       if (inode != nullptr) ++inode->lookups;
-      cookie = names[i].next;
+      cookie = listed.next;
     }
   }
 }

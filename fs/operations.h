@@ -175,6 +175,9 @@ class Operations {
   Task<Result<LockedInode>> lock_to_change(BlockNo inode);
   /// A directory in which a name is to be changed: EPERM where its flags forbid it, ENOENT if it was removed itself.
   Task<Result<LockedInode>> lock_to_change_names(BlockNo directory, bool removes);
+  Task<DirectoryCookie> read_dinodes_ahead(const LockedInode& directory, DirectoryCookie cookie, std::size_t entries);
+  /// Before the dinode at `wanted` is read for a lookup.
+  Task<void> read_ahead_of_lookups(const LockedInode& directory, BlockNo wanted);
   Entry entered(const LockedInode& inode);
   WallTime now() const;
   /// Whether a read moves the access time.

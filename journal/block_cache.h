@@ -20,12 +20,12 @@
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 
-#include "base/aligned_buffer.h"
 #include "base/result.h"
 #include "base/strong.h"
 #include "base/sync.h"
 #include "base/task.h"
 #include "disk/device.h"
+#include "journal/block_buffer.h"
 #include "ondisk/geometry.h"
 #include "ondisk/layout.h"
 
@@ -37,8 +37,8 @@ class Transaction;
 
 /// One state of a block's bytes; shared by the block and by writes in flight.
 struct BlockBytes : boost::intrusive_ref_counter<BlockBytes, boost::thread_unsafe_counter> {
-  explicit BlockBytes(std::size_t size) : buffer(size, false) {}
-  AlignedBuffer buffer;
+  explicit BlockBytes(std::size_t size) : buffer(size) {}
+  BlockBuffer buffer;
 };
 using BlockBytesRef = boost::intrusive_ptr<BlockBytes>;
 
@@ -144,6 +144,8 @@ class BlockCache {
   bool in_use(BlockNo number) const;
   /// Cached block or null; never reads.
   BlockRef find(BlockNo number);
+  /// True if the block is in memory or being read.
+  bool contains(BlockNo number) const { return blocks_.contains(number); }
   /// Drops the owner's blocks; none may be pinned or in the log (Journal::sync(owner) sees to that), none referenced.
   void drop(BlockOwner& owner);
   /// Drops clean, unreferenced blocks of all owners.
