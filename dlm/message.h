@@ -17,8 +17,8 @@
 
 namespace corral::dlm {
 
-/// A new lock. Owner to master, or to the directory, which sends it on to the master; a node that is not the master sends
-/// it to the directory.
+/// A new lock. Owner to master, or to the directory, which sends it on to the master; a node that is not the master
+/// sends it to the directory.
 struct Request {
   Member owner;
   LockId lock;
@@ -165,8 +165,9 @@ struct RangeReport {
 };
 
 /// In the order of their numbers on the wire, from 1.
-using Message = std::variant<Request, Convert, Unlock, Cancel, Reply, Blocking, YouAreMaster, Forget, Hello, Register, FindMaster, MasterIs, Report, PhaseDone, RangeRequest, RangeCancel,
-                             RangeReply, RangeReport>;
+using Message =
+    std::variant<Request, Convert, Unlock, Cancel, Reply, Blocking, YouAreMaster, Forget, Hello, Register, FindMaster,
+                 MasterIs, Report, PhaseDone, RangeRequest, RangeCancel, RangeReply, RangeReport>;
 /// "Request", "Convert", ...
 std::string_view message_name(const Message& message);
 

@@ -312,7 +312,8 @@ void Engine::handle(Member from, PhaseDone& done) {
 
 void Engine::received(const FrameHeader& header, std::vector<Message> messages) {
   if (out_of_cluster() || header.from == self_) return;
-  if (header.to != self_ || header.view < view_.number) return;  // meant for an earlier life, or said in an earlier view
+  if (header.to != self_ || header.view < view_.number)
+    return;  // meant for an earlier life, or said in an earlier view
   if (header.view > view_.number) return received_early(header, messages);
   if (!view_.contains(header.from)) return fault(header.from, "speaks in a view that it is not a member of");
   for (Message& message : messages) {

@@ -62,12 +62,11 @@ Task<Result<>> MountService::mount_volume() {
   StorageOptions options;
   options.read_only = arguments_.filesystem.read_only;
   CO_TRY(device_, co_await open_device(loop_, arguments_.device, options));
-  Filesystem::Environment environment{
-      .executor = loop_.executor(),
-      .device = *device_,
-      .log = sink_,
-      .random_seed = random_seed(),
-      .in_additional_groups = in_additional_groups};
+  Filesystem::Environment environment{.executor = loop_.executor(),
+                                      .device = *device_,
+                                      .log = sink_,
+                                      .random_seed = random_seed(),
+                                      .in_additional_groups = in_additional_groups};
   Result<std::unique_ptr<Filesystem>> filesystem = co_await Filesystem::mount(environment, arguments_.filesystem);
   if (!filesystem) {
     co_await device_->close();
