@@ -189,7 +189,8 @@ Task<DirectoryCookie> Operations::read_dinodes_ahead(const LockedInode& director
   };
   Result<> done = co_await fs_.directories().list(directory, cookie, collect);
   fs_.volume().cache.read_ahead(std::move(wanted), ondisk::check_dinode);
-  co_return done&& listed == entries ? reached : 0;
+  const bool at_end = !done || listed < entries;
+  co_return at_end ? 0 : reached;
 }
 
 Task<void> Operations::read_ahead_of_lookups(const LockedInode& directory, BlockNo wanted) {

@@ -347,6 +347,7 @@ void append_writers() {
   std::atomic<long> count = 0;
   double start = now();
   std::vector<std::thread> writers;
+  writers.reserve(kWriters);
   for (int i = 0; i < kWriters; ++i) {
     writers.emplace_back([&count, start, i] {
       File file(place("log") + fmt::format("{}", i), O_CREAT | O_TRUNC | O_WRONLY | O_APPEND);
