@@ -44,6 +44,7 @@ class Run {
         wish_for_view_(cluster_.executor),
         oracle_(cluster_.executor) {
     if (random_.chance(1, 3)) cluster_.limits.operations_in_flight = random_.between(1, 4);
+    if (random_.chance(1, 3)) cluster_.limits.unused_resources = random_.below(4);
     cluster_.network.on_disconnect = [this](Member end, Member peer) { disconnected(end, peer); };
     cluster_.network.on_delivery = [this](const Delivery& delivery) { trace(delivery); };
     for (std::uint32_t i = 0; i < plan_.nodes; ++i)
