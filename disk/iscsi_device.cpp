@@ -88,12 +88,11 @@ Task<Result<std::unique_ptr<IscsiDevice>>> IscsiDevice::open(EventLoop& loop, st
   }
   // Writing to a connection that the target has closed is an error like any other, not a reason to die.
   std::signal(SIGPIPE, SIG_IGN);
-  CO_TRY(std::unique_ptr<IscsiSession> session, co_await IscsiSession::open(loop, std::move(parsed), name));
+  CO_TRY(std::unique_ptr<IscsiSession> session,
+         co_await IscsiSession::open(loop, std::move(parsed), name, !options.read_only));
   auto device = std::unique_ptr<IscsiDevice>(
       new IscsiDevice(loop, std::move(name), std::move(claim), std::move(session), options));
   CO_TRY_VOID(co_await device->learn());
-  if (!device->geometry_.read_only && device->geometry_.volatile_write_cache)
-    co_await device->session_->make_power_witness();
   co_return std::move(device);
 }
 

@@ -87,20 +87,21 @@ Result<std::string> look_up(const std::string& host, std::uint16_t port) {
 }
 }  // namespace
 
-IscsiSession::IscsiSession(EventLoop& loop, IscsiName name, std::string shown_name)
+IscsiSession::IscsiSession(EventLoop& loop, IscsiName name, std::string shown_name, bool writes)
     : loop_(loop),
       executor_(loop.executor()),
       target_(std::move(name)),
       shown_name_(std::move(shown_name)),
+      writes_(writes),
       helper_(loop, 1),
       changed_(loop.executor()),
       keeper_(std::in_place, loop.executor()) {}
 
 IscsiSession::~IscsiSession() = default;
 
-Task<Result<std::unique_ptr<IscsiSession>>> IscsiSession::open(EventLoop& loop, IscsiName name,
-                                                               std::string shown_name) {
-  auto session = std::unique_ptr<IscsiSession>(new IscsiSession(loop, std::move(name), std::move(shown_name)));
+Task<Result<std::unique_ptr<IscsiSession>>> IscsiSession::open(EventLoop& loop, IscsiName name, std::string shown_name,
+                                                               bool writes) {
+  auto session = std::unique_ptr<IscsiSession>(new IscsiSession(loop, std::move(name), std::move(shown_name), writes));
   IscsiIdentity& identity = session->identity_;
   CO_TRY(identity.initiator, initiator_name(session->target_));
   identity.target = session->target_.target;
@@ -152,7 +153,9 @@ Task<Result<>> IscsiSession::examine(IscsiConnection& connection) {
   CO_TRY_VOID(co_await await_ready(connection, power_on));
   CO_TRY_VOID(co_await identify(connection));
   co_await look_for_power_loss(connection, power_on);
-  co_return co_await restore_own_registration(connection);
+  CO_TRY_VOID(co_await restore_own_registration(connection));
+  co_await make_power_witness(connection);
+  co_return Result<>{};
 }
 
 /// Takes in the unit attentions that a new nexus finds, and waits for a disk that is starting up.
@@ -211,6 +214,19 @@ Task<Result<>> IscsiSession::restore_own_registration(IscsiConnection& connectio
   CO_TRY(RegisteredKeys keys, co_await read_keys_on(connection));
   witness_.generation = keys.generation;
   co_return Result<>{};
+}
+
+/// Where nobody is or was registered since the disk's power on, a registration that comes and goes moves the generation
+/// off 0, so that a later power on can be told from a lost connection. Does what it can.
+Task<void> IscsiSession::make_power_witness(IscsiConnection& connection) {
+  if (!writes_ || witness_.generation != 0) co_return;
+  FreshConnection transport(connection, shown_name_);
+  ScsiReservations reservations(executor_, transport);
+  const ReservationKey passing(0x434F5252414C0001u + (std::uint64_t{identity_.session_qualifier} << 1));
+  Result<> entered = co_await reservations.register_key({}, passing, false);
+  if (!entered) co_return;
+  [[maybe_unused]] Result<> left = co_await reservations.register_key(passing, {}, false);
+  if (auto keys = co_await reservations.read_keys()) witness_.generation = keys->generation;
 }
 
 Task<Result<std::vector<std::byte>>> IscsiSession::query_on(IscsiConnection& connection, scsi::Command command) {
@@ -329,17 +345,6 @@ Task<void> IscsiSession::note_change(scsi::Command command, ReservationKey new_k
   auto data = co_await query(reserve_in(Query::read_keys, static_cast<std::uint16_t>(key_list_bytes(0))));
   if (!data) co_return;
   if (auto list = decode_keys(*data)) witness_.generation = list->registered.generation;
-}
-
-Task<void> IscsiSession::make_power_witness() {
-  if (witness_.generation != 0 || !connection_) co_return;
-  using namespace reservation_format;
-  const ReservationKey passing{0x434F5252414C0000u | identity_.session_qualifier | 1};
-  auto enter = encode_parameters({}, passing, false);
-  auto leave = encode_parameters(passing, {}, false);
-  auto entered = co_await execute(reserve_out(Action::register_key), enter);
-  if (!entered || entered->status != Status::good) co_return;
-  [[maybe_unused]] auto left = co_await execute(reserve_out(Action::register_key), leave);
 }
 
 Task<Result<>> IscsiSession::reset_logical_unit() {

@@ -46,7 +46,9 @@ class IscsiSession final : public scsi::Transport {
  public:
   /// Connects, or says at once why not: see IscsiConnection::connect(); ENXIO: the target has no such LUN, ENOTBLK: it
   /// is no disk.
-  static Task<Result<std::unique_ptr<IscsiSession>>> open(EventLoop& loop, IscsiName name, std::string shown_name);
+  /// `writes` false: nothing is going to be written, and nothing is changed on the disk.
+  static Task<Result<std::unique_ptr<IscsiSession>>> open(EventLoop& loop, IscsiName name, std::string shown_name,
+                                                          bool writes);
   /// close() first.
   ~IscsiSession() override;
 
@@ -64,9 +66,6 @@ class IscsiSession final : public scsi::Transport {
   Task<Result<>> reset_logical_unit() override;
 
   WriteCacheState& write_cache() { return write_cache_; }
-  /// Lets a loss of the disk's power be told from a loss of the connection, on a disk where nobody is registered: see
-  /// PowerWitness. Does what it can.
-  Task<void> make_power_witness();
 
   /// Connections made so far, the first included.
   std::uint64_t connections() const { return connections_; }
@@ -74,7 +73,7 @@ class IscsiSession final : public scsi::Transport {
   Task<void> close();
 
  private:
-  IscsiSession(EventLoop& loop, IscsiName name, std::string shown_name);
+  IscsiSession(EventLoop& loop, IscsiName name, std::string shown_name, bool writes);
   Task<Result<>> connect();
   Task<Result<>> log_in();
   Task<Result<std::string>> resolve_portal();
@@ -83,6 +82,7 @@ class IscsiSession final : public scsi::Transport {
   Task<Result<>> identify(IscsiConnection& connection);
   Task<void> look_for_power_loss(IscsiConnection& connection, bool power_on);
   Task<Result<>> restore_own_registration(IscsiConnection& connection);
+  Task<void> make_power_witness(IscsiConnection& connection);
   Task<Result<std::vector<std::byte>>> query_on(IscsiConnection& connection, scsi::Command command);
   Task<Result<RegisteredKeys>> read_keys_on(IscsiConnection& connection);
   Task<void> keep_connected();
@@ -95,6 +95,7 @@ class IscsiSession final : public scsi::Transport {
   Executor& executor_;
   const IscsiName target_;
   const std::string shown_name_;
+  const bool writes_;
   IscsiIdentity identity_;
   HelperThreads helper_;                         ///< for looking up names
   std::unique_ptr<IscsiConnection> connection_;  ///< null while there is none

@@ -165,6 +165,21 @@ TEST_CASE("after a target's restart no flush vouches for what its cache held") {
   }
 }
 
+TEST_CASE("a restart without loss is forgotten: later resets are told from restarts again") {
+  NEED_TGT();
+  TgtTarget target;
+  TcpProxy proxy(target.port());
+  EventLoop loop;
+  auto device = open_lun(loop, target.url({}, proxy.port()));
+  AlignedBuffer block = random_bytes(4096, 1);
+  target.stop();
+  target.start();
+  must(loop, device->write(0, block.span(), WriteMode::cached));
+  proxy.cut(true);
+  proxy.cut(false);
+  must(loop, device->flush());
+}
+
 TEST_CASE("a target that does not answer is left for a new session") {
   NEED_TGT();
   TgtTarget target;
