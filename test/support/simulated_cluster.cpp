@@ -87,7 +87,6 @@ void SimulatedCluster::Node::node_recovered(Member gone) {
 
 void SimulatedCluster::Node::ended(const MembershipEnded& event) {
   end = event;
-  if (event.why == MembershipEnded::Why::left) cluster.left.insert(self());
 }
 
 void SimulatedCluster::start(std::uint32_t index) {
@@ -133,9 +132,7 @@ void SimulatedCluster::check_view(const View& view, const std::vector<Member>& g
   for (Member member : gone) {
     // Who leaves orderly has nothing to lose: it said itself that it uses nothing any more.
     const bool fenced = !shared.keys.contains(NodeFencer::key(member));
-    const bool leaving = std::ranges::any_of(
-        nodes, [&](const auto& one) { return one->membership && one->self() == member && !one->serves(); });
-    require(fenced || leaving || left.contains(member), "gone without being fenced: " + member.describe());
+    require(fenced || left.contains(member), "gone without being fenced: " + member.describe());
     if (fenced && !left.contains(member)) declared_dead.insert(member);
   }
 }

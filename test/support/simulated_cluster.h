@@ -274,6 +274,11 @@ class SimulatedCluster {
   void start(std::uint32_t index);
   /// Its process, or (`silent`) its host, is gone: reservations stay, writes in flight may land.
   void kill(std::uint32_t index, bool silent = false);
+  /// From its word on it uses nothing any more, even if it dies before it is out of the view.
+  void leave(std::uint32_t index) {
+    left.insert(node(index).self());
+    node(index).membership->leave();
+  }
   void pause(std::uint32_t index) { node(index).paused = true; }
   void resume(std::uint32_t index) { node(index).paused = false; }
   /// Messages from nodes of the one group to the other are lost, and back if `both`.

@@ -70,7 +70,7 @@ TEST_CASE("one node joins while another leaves", "[sim]") {
     expect(cluster, 60s, {0, 1, 2});
     cluster.start(3);
     cluster.run_for(std::chrono::milliseconds(seed * 137 % 2000));
-    cluster.node(1).membership->leave();
+    cluster.leave(1);
     expect(cluster, 60s, {0, 2, 3});
     INFO(cluster.describe());
     REQUIRE(cluster.node(1).end);
@@ -88,7 +88,7 @@ TEST_CASE("the leader leaves, the last one leaves, and the cluster begins anew",
           std::ranges::find_if(left, [&](std::uint32_t i) { return cluster.node(i).membership->core().is_leader(); });
       REQUIRE(leader != left.end());
       const std::uint32_t index = *leader;
-      cluster.node(index).membership->leave();
+      cluster.leave(index);
       left.erase(leader);
       REQUIRE(cluster.run_until(20s, [&] { return cluster.node(index).end.has_value(); }));
       CHECK(cluster.node(index).end->why == MembershipEnded::Why::left);
@@ -384,7 +384,7 @@ TEST_CASE("whatever happens, no two views serve, and in the end all go on", "[si
           cluster.network.heal_all();
           break;
         default:
-          if (node.is_member() && !node.paused) node.membership->leave();
+          if (node.is_member() && !node.paused) cluster.leave(one);
       }
       cluster.run_for(std::chrono::milliseconds(random.below(9000)));
     }
