@@ -261,16 +261,18 @@ EventLoop::Drained TlsLinks::drain() {
   const int count = epoll_wait(poll_.get(), events.data(), kEventsPerDrain, 0);
   for (int i = 0; i < count; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
-    if (event.data.u64 == kListener) {
+    // A copy: the kernel's structure is packed.
+    const std::uint64_t number = event.data.u64;
+    if (number == kListener) {
       accept_all();
       continue;
     }
-    auto found = connections_.find(event.data.u64);
+    auto found = connections_.find(number);
     if (found == connections_.end() || found->second->broken) continue;
     if ((event.events & EPOLLOUT) != 0) flush(*found->second);
     if ((event.events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) continue;
     // A user's answer to what was received may have closed everything.
-    found = connections_.find(event.data.u64);
+    found = connections_.find(number);
     if (found != connections_.end() && !found->second->broken) read_from(*found->second);
   }
   work_.notify_all();
