@@ -37,8 +37,8 @@ struct Member {
 struct View {
   ViewNumber number{};
   std::vector<Member> members;
-  /// Lives that ended without leaving in order and whose journals were not replayed when the view was made. Who is neither
-  /// here nor a member has left nothing behind.
+  /// Lives that ended without leaving in order and whose journals were not replayed when the view was made. Who is
+  /// neither here nor a member has left nothing behind.
   std::vector<Member> unrecovered{};
 
   /// The life that `node` has in this view, if any.

@@ -52,8 +52,9 @@ SimulatedNetwork::End* SimulatedNetwork::end_of(NodeId node) {
 }
 
 Duration SimulatedNetwork::latency() {
-  return Duration(static_cast<Duration::rep>(random_.between(
-      static_cast<std::uint64_t>(options_.latency_min.count()), static_cast<std::uint64_t>(options_.latency_max.count()))));
+  return Duration(
+      static_cast<Duration::rep>(random_.between(static_cast<std::uint64_t>(options_.latency_min.count()),
+                                                 static_cast<std::uint64_t>(options_.latency_max.count()))));
 }
 
 void SimulatedNetwork::later(Duration delay, std::function<void()> action) {

@@ -1,5 +1,5 @@
-/// A network under virtual time: latency, jitter between pairs, cuts in one direction, connections that break at one end
-/// before the other knows, processes that die with a reset and hosts that fall silent. A seed replays it.
+/// A network under virtual time: latency, jitter between pairs, cuts in one direction, connections that break at one
+/// end before the other knows, processes that die with a reset and hosts that fall silent. A seed replays it.
 ///
 /// Messages of one pair of nodes keep their order in each direction; nothing orders those of different pairs. A message
 /// into a cut waits, as TCP would send it again; when it has waited for `stall_timeout` the sender's end gives the

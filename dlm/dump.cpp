@@ -50,8 +50,7 @@ void dump_ranges(const RangeLocks::File& file, Time now, DumpedResource& into) {
   for (const HeldRange& held : file.table.held())
     into.ranges.push_back({held, false, {}, {}});
   for (const RangeLocks::WaitingRange& waiting : file.waiting)
-    into.ranges.push_back(
-        {waiting.wanted, true, now - waiting.since, file.table.conflicting_owners(waiting.wanted)});
+    into.ranges.push_back({waiting.wanted, true, now - waiting.since, file.table.conflicting_owners(waiting.wanted)});
 }
 
 std::string milliseconds(Duration duration) {
@@ -65,7 +64,8 @@ std::string describe(const LockOwner& owner) {
 std::string describe(const DumpedLock& lock) {
   std::string line = fmt::format("  lock {}:", describe(lock.owner));
   if (lock.granted) line += fmt::format(" granted {}", name(*lock.granted));
-  if (lock.requested) line += fmt::format(" {} {}", lock.granted ? "converting to" : "waiting for", name(*lock.requested));
+  if (lock.requested)
+    line += fmt::format(" {} {}", lock.granted ? "converting to" : "waiting for", name(*lock.requested));
   line += fmt::format(" for {}", milliseconds(lock.since));
   for (std::size_t i = 0; i < lock.waits_for.size(); ++i)
     line += fmt::format("{}{}", i == 0 ? ", behind " : " ", describe(lock.waits_for[i]));
@@ -87,8 +87,8 @@ std::string describe(const DumpedRange& dumped) {
 }  // namespace
 
 std::string Dump::text() const {
-  std::string text = fmt::format("lock manager of {}, view {} with {} members, {}\n", self.describe(), view.number.value,
-                                 view.members.size(), state);
+  std::string text = fmt::format("lock manager of {}, view {} with {} members, {}\n", self.describe(),
+                                 view.number.value, view.members.size(), state);
   for (NodeId node : unrecovered)
     text += fmt::format("journal of node {} has to be replayed\n", node.value);
   for (const DumpedResource& resource : resources) {

@@ -1,5 +1,5 @@
-/// What an operator sees of the lock manager: every resource, its queues, who waits for whom and for how long. Made from
-/// the state of one node; only the master of a resource knows all its locks. Asks nobody, so it never waits.
+/// What an operator sees of the lock manager: every resource, its queues, who waits for whom and for how long. Made
+/// from the state of one node; only the master of a resource knows all its locks. Asks nobody, so it never waits.
 #pragma once
 
 #include <optional>

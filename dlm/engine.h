@@ -1,10 +1,11 @@
-/// One node's part of the lock manager: a state machine without I/O. Calls of the node's own users, messages and changes
-/// of membership go in, actions come out (take_actions()).
+/// One node's part of the lock manager: a state machine without I/O. Calls of the node's own users, messages and
+/// changes of membership go in, actions come out (take_actions()).
 ///
-/// A resource is mastered by the first node that used it; the others find the master through the directory and send their
-/// operations there. A node that is itself the master goes the same way, but its messages to itself take no network: see
-/// post(). The mastership and the place of a master are remembered without locks too (Limits::unused_resources); what is
-/// remembered of another's mastership is a hint, and a request that reaches the wrong node goes on to the directory.
+/// A resource is mastered by the first node that used it; the others find the master through the directory and send
+/// their operations there. A node that is itself the master goes the same way, but its messages to itself take no
+/// network: see post(). The mastership and the place of a master are remembered without locks too
+/// (Limits::unused_resources); what is remembered of another's mastership is a hint, and a request that reaches the
+/// wrong node goes on to the directory.
 ///
 /// Change of view (recovery.cpp): everything stops, then
 ///   hello       every member has dropped the dead and everything that was in flight
@@ -12,8 +13,8 @@
 ///   finding     those who hold locks of which the master died agree on a new one through the directory
 ///   reporting   owners tell masters of every lock they have; what nobody claims is dropped
 ///   running     operations that were not answered are sent again
-/// and each phase ends when every member says so. A view that comes meanwhile starts over; whatever is then known is kept
-/// by the owners of the locks, and what the dead may have held by the `blocked` marks.
+/// and each phase ends when every member says so. A view that comes meanwhile starts over; whatever is then known is
+/// kept by the owners of the locks, and what the dead may have held by the `blocked` marks.
 #pragma once
 
 #include <cstdint>
@@ -104,8 +105,8 @@ class Engine final : private RangePort {
   void cancel_range(std::uint64_t operation);
   bool range_in_use(const ResourceName& name) const { return ranges_.in_use(name); }
 
-  /// Membership. A view's number is higher than the last one's. What the unrecovered may have written under stays locked
-  /// until recovered() says that their journals were replayed; said to every member of the newest view.
+  /// Membership. A view's number is higher than the last one's. What the unrecovered may have written under stays
+  /// locked until recovered() says that their journals were replayed; said to every member of the newest view.
   void enter_view(const View& view);
   void recovered(Member member);
   void connected(Member peer);
@@ -147,6 +148,8 @@ class Engine final : private RangePort {
     std::optional<Mode> granted;
     Pending pending;
     LockValue value;
+    /// An unlock was sent: the master may have done it, and not be the master any more.
+    bool leaving() const { return pending.operation == Operation::unlock && pending.ever_sent; }
   };
   struct InOrder;
   struct InUnused;
@@ -160,13 +163,15 @@ class Engine final : private RangePort {
     bool asking = false;         ///< one request is on its way through the directory; the others wait for its answer
     bool lost = false;           ///< locks are held but the master died, and the recovery from that is not complete
     bool value_certain = false;  ///< of a lost resource: somebody reported a mode that kept all others from writing
-    bool unused_linked() const { return boost::intrusive::list_base_hook<boost::intrusive::tag<InUnused>>::is_linked(); }
+    bool unused_linked() const {
+      return boost::intrusive::list_base_hook<boost::intrusive::tag<InUnused>>::is_linked();
+    }
     bool holds_granted() const;
   };
-  using ResourceList = boost::intrusive::list<Resource, boost::intrusive::base_hook<boost::intrusive::list_base_hook<
-                                                            boost::intrusive::tag<InOrder>>>>;
-  using UnusedList = boost::intrusive::list<Resource, boost::intrusive::base_hook<boost::intrusive::list_base_hook<
-                                                          boost::intrusive::tag<InUnused>>>>;
+  using ResourceList = boost::intrusive::list<
+      Resource, boost::intrusive::base_hook<boost::intrusive::list_base_hook<boost::intrusive::tag<InOrder>>>>;
+  using UnusedList = boost::intrusive::list<
+      Resource, boost::intrusive::base_hook<boost::intrusive::list_base_hook<boost::intrusive::tag<InUnused>>>>;
   struct Peer {
     bool hello = false;
     bool registered = false;

@@ -29,8 +29,8 @@ class Lock;
 class LockListener {
  public:
   virtual ~LockListener() = default;
-  /// Somebody waits for `requested`, and the granted mode is in the way. Said once per granted mode and stronger request,
-  /// and again after a change of membership.
+  /// Somebody waits for `requested`, and the granted mode is in the way. Said once per granted mode and stronger
+  /// request, and again after a change of membership.
   virtual void blocking(Lock& lock, Mode requested) = 0;
 };
 
@@ -95,8 +95,8 @@ class LockManager final : public LinkUser {
   Scope scope_;
 };
 
-/// One lock of this node: its owner's handle. Destroyed when nothing awaits one of its calls any more; a lock that is then
-/// still held, or asked for by a coroutine that was destroyed, is given up in the background.
+/// One lock of this node: its owner's handle. Destroyed when nothing awaits one of its calls any more; a lock that is
+/// then still held, or asked for by a coroutine that was destroyed, is given up in the background.
 class Lock {
  public:
   /// `listener` may be null; it outlives the lock.
@@ -115,8 +115,8 @@ class Lock {
 
   /// Asks for a mode: a new lock if none is held, else a conversion. With flags.value, a conversion from PW or EX that
   /// does not raise the mode writes `written`.
-  /// Errors: EAGAIN (no_queue), EDEADLK (the granted mode stays), ECANCELED, ENOLCK, EBUSY, EINVAL, ESHUTDOWN. On success
-  /// `demoted` says that the former mode was lost on the way (flags.demote_on_deadlock).
+  /// Errors: EAGAIN (no_queue), EDEADLK (the granted mode stays), ECANCELED, ENOLCK, EBUSY, EINVAL, ESHUTDOWN. On
+  /// success `demoted` says that the former mode was lost on the way (flags.demote_on_deadlock).
   struct Granted {
     bool demoted = false;
   };

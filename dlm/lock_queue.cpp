@@ -184,8 +184,8 @@ bool LockQueue::can_grant_queued(const QueuedLock& lock) const {
 bool LockQueue::deadlocks(const QueuedLock& lock) const {
   // It would wait behind all of them, and one that waits for it to give up its granted mode never moves. That goes for
   // no_order too: what it waits for besides may be behind that one.
-  return std::ranges::any_of(
-      converting_, [&](const QueuedLock& ahead) { return !compatible(lock.granted, ahead.requested); });
+  return std::ranges::any_of(converting_,
+                             [&](const QueuedLock& ahead) { return !compatible(lock.granted, ahead.requested); });
 }
 
 void LockQueue::grant(QueuedLock& lock, Time now, Events& events) {

@@ -3,7 +3,8 @@
 ///
 /// Rules (those of the VMS lock manager):
 /// - A new lock is granted at once if its mode is compatible with every granted mode and nothing converts or waits.
-/// - A conversion is granted at once if the new mode is compatible with all other granted modes; with queue_convert only
+/// - A conversion is granted at once if the new mode is compatible with all other granted modes; with queue_convert
+/// only
 ///   if no other conversion waits. A down-conversion is always granted.
 /// - Whatever is not granted waits, in order of arrival; conversions come before new locks. A lock that converts keeps
 ///   its granted mode.
@@ -87,7 +88,8 @@ class LockQueue {
   void invalidate_value() { value_.valid = false; }
 
   /// Recovery. Nothing is granted and nobody told until resume().
-  /// All that waits leaves: new locks are in no queue (and handed to `gone`), conversions are back in their granted mode.
+  /// All that waits leaves: new locks are in no queue (and handed to `gone`), conversions are back in their granted
+  /// mode.
   void drop_waiting(const std::function<void(QueuedLock&)>& gone);
   /// A granted lock leaves without a word; the resource stays as it is.
   void remove(QueuedLock& lock);

@@ -48,7 +48,8 @@ class Encoder {
     bytes_.insert(bytes_.end(), value.bytes.begin(), value.bytes.end());
   }
   void put(const HeldRange& held) {
-    (*this)(held.owner.node, held.owner.kind, held.owner.id, held.process, held.mode, held.range.first, held.range.last);
+    (*this)(held.owner.node, held.owner.kind, held.owner.id, held.process, held.mode, held.range.first,
+            held.range.last);
   }
 
   std::vector<std::byte>& bytes_;
@@ -95,9 +96,7 @@ class Decoder {
   void get(RangeMode& mode) { mode = static_cast<RangeMode>(get_below(3, "has an unknown range mode")); }
   void get(RangeOwnerKind& kind) { kind = static_cast<RangeOwnerKind>(get_below(3, "has an unknown kind of owner")); }
   void get(RangeAction& action) { action = static_cast<RangeAction>(get_below(3, "has an unknown range action")); }
-  void get(Phase& phase) {
-    phase = static_cast<Phase>(get_below(kPhases, "has an unknown phase"));
-  }
+  void get(Phase& phase) { phase = static_cast<Phase>(get_below(kPhases, "has an unknown phase")); }
   void get(LockFlags& flags) {
     std::uint8_t bits = 0;
     get(bits);
@@ -133,7 +132,8 @@ class Decoder {
     bytes_ = bytes_.subspan(kLockValueBytes);
   }
   void get(HeldRange& held) {
-    (*this)(held.owner.node, held.owner.kind, held.owner.id, held.process, held.mode, held.range.first, held.range.last);
+    (*this)(held.owner.node, held.owner.kind, held.owner.id, held.process, held.mode, held.range.first,
+            held.range.last);
     if (held.range.first > held.range.last || held.range.last > kRangeEnd) fail("has a range that is none");
   }
 
@@ -149,9 +149,9 @@ Message make_alternative(std::size_t alternative, std::index_sequence<I...>) {
 }
 constexpr std::size_t kMessageTypes = std::variant_size_v<Message>;
 constexpr std::array<std::string_view, kMessageTypes> kNames = {
-    "Request",    "Convert",  "Unlock",   "Cancel", "Reply",     "Blocking", "YouAreMaster",
-    "Forget",     "Hello",    "Register", "FindMaster", "MasterIs", "Report",
-    "PhaseDone",  "RangeRequest", "RangeCancel", "RangeReply", "RangeReport"};
+    "Request",      "Convert",   "Unlock",       "Cancel",      "Reply",      "Blocking",
+    "YouAreMaster", "Forget",    "Hello",        "Register",    "FindMaster", "MasterIs",
+    "Report",       "PhaseDone", "RangeRequest", "RangeCancel", "RangeReply", "RangeReport"};
 
 void put_at(std::vector<std::byte>& bytes, std::size_t offset, std::uint64_t value, std::size_t size) {
   for (std::size_t i = 0; i < size; ++i)
@@ -211,8 +211,7 @@ Result<Message> decode_message(std::span<const std::byte>& rest, std::size_t num
   Decoder body(rest.subspan(kMessageHeaderBytes, length - kMessageHeaderBytes));
   Message message = make_alternative(type - 1u, std::make_index_sequence<kMessageTypes>());
   std::visit([&body](auto& fields) { fields.fields(body); }, message);
-  if (!body.failed().empty())
-    return fail(EPROTO, "lock message {} ({}) {}", number, kNames[type - 1u], body.failed());
+  if (!body.failed().empty()) return fail(EPROTO, "lock message {} ({}) {}", number, kNames[type - 1u], body.failed());
   if (!body.at_end()) return fail(EPROTO, "lock message {} ({}) is too long", number, kNames[type - 1u]);
   rest = rest.subspan(length);
   return message;

@@ -19,13 +19,13 @@ constexpr bool kCompatible[kModes][kModes] = {
 using enum ValueTransfer;
 constexpr ValueTransfer kValueTransfer[kModes + 1][kModes + 1] = {
     // unlock NL  CR     CW     PR     PW     EX     to
-    {none, read, read, read, read, read, read},          // new
-    {none, read, read, read, read, read, read},          // NL
-    {none, none, read, read, read, read, read},          // CR
-    {none, none, none, read, read, read, read},          // CW
-    {none, none, none, none, read, read, read},          // PR
-    {write, write, write, write, write, write, read},    // PW
-    {write, write, write, write, write, write, write},   // EX
+    {none, read, read, read, read, read, read},         // new
+    {none, read, read, read, read, read, read},         // NL
+    {none, none, read, read, read, read, read},         // CR
+    {none, none, none, read, read, read, read},         // CW
+    {none, none, none, none, read, read, read},         // PR
+    {write, write, write, write, write, write, read},   // PW
+    {write, write, write, write, write, write, write},  // EX
 };
 
 /// Concurrent write and protected read are the only two of which neither implies the other.

@@ -17,8 +17,9 @@ enum class Mode : std::uint8_t {
   exclusive = 5,         ///< EX
 };
 inline constexpr std::size_t kModes = 6;
-inline constexpr std::array<Mode, kModes> kAllModes = {Mode::null,           Mode::concurrent_read, Mode::concurrent_write,
-                                                       Mode::protected_read, Mode::protected_write, Mode::exclusive};
+inline constexpr std::array<Mode, kModes> kAllModes = {
+    Mode::null,           Mode::concurrent_read, Mode::concurrent_write,
+    Mode::protected_read, Mode::protected_write, Mode::exclusive};
 
 constexpr std::size_t index(Mode mode) {
   return static_cast<std::size_t>(mode);

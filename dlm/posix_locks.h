@@ -1,7 +1,7 @@
 /// POSIX locks for the filesystem: fcntl and flock on an inode, cluster-wide. Coroutines over RangeLocks.
 ///
-/// A file in use has an NL lock of this node on its resource, which keeps the resource's master; the table is there. The
-/// node that uses a file first, and as long as it is the only one, is the master itself: no message.
+/// A file in use has an NL lock of this node on its resource, which keeps the resource's master; the table is there.
+/// The node that uses a file first, and as long as it is the only one, is the master itself: no message.
 #pragma once
 
 #include <cstdint>

@@ -131,7 +131,8 @@ void RangeLocks::stop() {
 }
 
 void RangeLocks::report() {
-  // A master that is gone may have granted the operation and told others so: from now on no more is held than that leaves.
+  // A master that is gone may have granted the operation and told others so: from now on no more is held than that
+  // leaves.
   for (const auto& [number, operation] : operations_) {
     if (operation.ever_sent && operation.action != RangeAction::test)
       weaken_for(own_.at(operation.name).held, operation.wanted);

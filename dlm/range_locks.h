@@ -1,13 +1,14 @@
 /// POSIX locks across the cluster: one node's part, as the owner of its processes' locks and as the master of files. A
 /// state machine without I/O that is part of the Engine.
 ///
-/// A file's table lives at the master of the file's resource, so the only node that uses it needs no message and nothing
-/// is broadcast. Every node also keeps what its own owners hold: it is reported to the (new) master after a change of
-/// view, which is why dead nodes' locks vanish, and it is where deadlocks between processes of the node are found.
+/// A file's table lives at the master of the file's resource, so the only node that uses it needs no message and
+/// nothing is broadcast. Every node also keeps what its own owners hold: it is reported to the (new) master after a
+/// change of view, which is why dead nodes' locks vanish, and it is where deadlocks between processes of the node are
+/// found.
 ///
-/// Semantics are Linux's: an owner's ranges split and merge; a request that conflicts with nothing that is held is granted
-/// even if others wait; waiters are served in order of arrival. A flock owner loses what it holds before it gets another
-/// mode.
+/// Semantics are Linux's: an owner's ranges split and merge; a request that conflicts with nothing that is held is
+/// granted even if others wait; waiters are served in order of arrival. A flock owner loses what it holds before it
+/// gets another mode.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +62,8 @@ class RangeLocks {
   /// Has this node locks or operations on the file?
   bool in_use(const ResourceName& name) const { return own_.contains(name); }
 
-  /// Recovery: forgets what was mastered here and what was in flight; reports this node's locks; sends operations again.
+  /// Recovery: forgets what was mastered here and what was in flight; reports this node's locks; sends operations
+  /// again.
   void stop();
   void report();
   void resume();

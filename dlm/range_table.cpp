@@ -44,7 +44,8 @@ void RangeTable::change(const HeldRange& wanted, bool weaken_only) {
       ++piece;
     }
   }
-  if (!weaken_only && wanted.mode != RangeMode::unlocked) pieces.emplace(first, Piece{last, wanted.mode, wanted.process});
+  if (!weaken_only && wanted.mode != RangeMode::unlocked)
+    pieces.emplace(first, Piece{last, wanted.mode, wanted.process});
   // Backwards, so that the beginnings that are asked for still are some.
   join_before(pieces, last + 1);
   for (auto piece = pieces.upper_bound(last); piece != pieces.begin();) {

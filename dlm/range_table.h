@@ -18,7 +18,8 @@ class RangeTable {
   /// Number of ranges of all owners.
   std::size_t size() const { return size_; }
 
-  /// Gives the owner the mode on exactly these bytes; `unlocked` takes them away. Splits and merges; checks no conflict.
+  /// Gives the owner the mode on exactly these bytes; `unlocked` takes them away. Splits and merges; checks no
+  /// conflict.
   void set(const HeldRange& wanted);
   /// Where the owner holds more than `wanted.mode` on these bytes, it holds that from now on.
   void weaken(const HeldRange& wanted);

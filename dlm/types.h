@@ -61,14 +61,14 @@ struct LockOwner {
 
 /// How a request is to be treated.
 struct LockFlags {
-  bool no_queue : 1 = false;           ///< grant at once or refuse with EAGAIN
-  bool no_queue_blocking : 1 = false;  ///< a no_queue request that is refused tells the holders all the same ("try")
-  bool expedite : 1 = false;           ///< a new NL lock that passes every queue
-  bool queue_convert : 1 = false;      ///< a conversion goes behind the conversions that wait already
-  bool no_order : 1 = false;           ///< may be granted before what waits ahead of it
+  bool no_queue : 1 = false;            ///< grant at once or refuse with EAGAIN
+  bool no_queue_blocking : 1 = false;   ///< a no_queue request that is refused tells the holders all the same ("try")
+  bool expedite : 1 = false;            ///< a new NL lock that passes every queue
+  bool queue_convert : 1 = false;       ///< a conversion goes behind the conversions that wait already
+  bool no_order : 1 = false;            ///< may be granted before what waits ahead of it
   bool demote_on_deadlock : 1 = false;  ///< in a conversion deadlock lose the granted mode (to NL) instead of failing
   bool value : 1 = false;               ///< read or write the value block
-  bool during_recovery : 1 = false;     ///< for who replays a journal: granted although a dead node's locks block others
+  bool during_recovery : 1 = false;  ///< for who replays a journal: granted although a dead node's locks block others
 
   static constexpr unsigned kBits = 8;
   std::uint8_t bits() const {
@@ -94,8 +94,8 @@ struct LockValue {
   std::array<std::byte, kLockValueBytes> bytes{};
   /// Raised by every write; the higher one is the newer.
   std::uint64_t sequence = 0;
-  /// False: who last held it PW or EX, or the only node that knew it, died; the bytes may be old (VALNOTVALID). The next
-  /// write makes it valid again.
+  /// False: who last held it PW or EX, or the only node that knew it, died; the bytes may be old (VALNOTVALID). The
+  /// next write makes it valid again.
   bool valid = true;
   bool operator==(const LockValue&) const = default;
 };

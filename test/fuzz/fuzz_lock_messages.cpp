@@ -22,8 +22,7 @@ const Member kPeer{NodeId(1), Incarnation(1)};
 /// What the peer says of a view, so that the engine gets to its last step.
 void run_through_recovery(Engine& engine) {
   engine.enter_view({ViewNumber(1), {kSelf, kPeer}, {}});
-  engine.received({ViewNumber(1), kPeer, kSelf},
-                  {Hello{}, PhaseDone{Phase::registered}, PhaseDone{Phase::reported}});
+  engine.received({ViewNumber(1), kPeer, kSelf}, {Hello{}, PhaseDone{Phase::registered}, PhaseDone{Phase::reported}});
   CHECK_INVARIANT(engine.running());
 }
 

@@ -1,5 +1,5 @@
-/// Lock managers of several nodes in one process, on a simulated network under virtual time, and whoever decides on their
-/// membership.
+/// Lock managers of several nodes in one process, on a simulated network under virtual time, and whoever decides on
+/// their membership.
 #pragma once
 
 #include <functional>

@@ -27,9 +27,7 @@ class Yielding final : public LockListener {
   std::vector<Mode> asked;
 
  private:
-  static Task<void> give_way(Lock& lock, Mode keep) {
-    (void)co_await lock.acquire(keep, {.value = true}, value_of(7));
-  }
+  static Task<void> give_way(Lock& lock, Mode keep) { (void)co_await lock.acquire(keep, {.value = true}, value_of(7)); }
   Scope& scope_;
   Mode keep_;
 };
@@ -257,7 +255,8 @@ TEST_CASE("one hundred thousand locks") {
   for (int i = 0; i < 100'000; ++i) {
     Node& node = cluster.node(static_cast<std::uint32_t>(i % 3));
     // Every name is locked by two nodes.
-    locks.push_back(std::make_unique<Lock>(node.manager, ResourceName(kSpace, fmt::format("inode {}", i / 2)), nullptr));
+    locks.push_back(
+        std::make_unique<Lock>(node.manager, ResourceName(kSpace, fmt::format("inode {}", i / 2)), nullptr));
     node.users.spawn(Crowd::take(*locks.back(), granted));
   }
   REQUIRE(cluster.run_until([&] { return granted == 100'000; }));

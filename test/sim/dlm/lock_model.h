@@ -30,7 +30,8 @@ class LockModel {
       if (other != user && !compatible(held, mode)) {
         failures.push_back(fmt::format("resource {}: user {} of {} got {} while user {} of {}{} has {}", resource,
                                        user.number, user.node.describe(), name(mode), other.number,
-                                       dead_.contains(other.node) ? "the dead " : "", other.node.describe(), name(held)));
+                                       dead_.contains(other.node) ? "the dead " : "", other.node.describe(),
+                                       name(held)));
       }
     }
     r.held[user] = mode;
@@ -46,8 +47,8 @@ class LockModel {
     r.held.erase(user);
     if (nobody_lives(r)) r.may_be_forgotten = true;
   }
-  /// A new value, never used before. What is written while a recovery is due (not `settled`) may be on its way to a master
-  /// that is dead.
+  /// A new value, never used before. What is written while a recovery is due (not `settled`) may be on its way to a
+  /// master that is dead.
   ValueBytes write(int resource, bool settled) {
     Resource& r = at(resource);
     ++writes_;
@@ -66,23 +67,22 @@ class LockModel {
       ++invalid_reads;
       // A resource that is made anew while journals wait for their replay is in doubt as well.
       const bool made_anew = r.may_be_forgotten && value.sequence == 0;
-      if (!r.may_be_invalid && !made_anew) failures.push_back(fmt::format("resource {}: the value is not valid, nobody died", resource));
+      if (!r.may_be_invalid && !made_anew)
+        failures.push_back(fmt::format("resource {}: the value is not valid, nobody died", resource));
       return;
     }
     if (value.bytes == r.value) return;
     if (value == LockValue{} && r.may_be_forgotten) return;
-    failures.push_back(
-        fmt::format("resource {}: user {} of {} got {} and read an old value: {} of sequence {} instead of {}", resource,
-                    user.number, user.node.describe(), name(mode), number_of(value.bytes), value.sequence,
-                    number_of(r.value)));
+    failures.push_back(fmt::format(
+        "resource {}: user {} of {} got {} and read an old value: {} of sequence {} instead of {}", resource,
+        user.number, user.node.describe(), name(mode), number_of(value.bytes), value.sequence, number_of(r.value)));
   }
   /// The node's life ends. In order: nothing that it held is in doubt.
   void ended(Member node, bool in_order) {
     if (!in_order) dead_.insert(node);
     for (Resource& r : resources_) {
-      std::erase_if(r.held, [&](const auto& entry) {
-        return entry.first.node == node && (in_order || !writes(entry.second));
-      });
+      std::erase_if(r.held,
+                    [&](const auto& entry) { return entry.first.node == node && (in_order || !writes(entry.second)); });
       r.may_be_forgotten = r.may_be_invalid = true;
     }
   }

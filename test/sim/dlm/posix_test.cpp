@@ -17,7 +17,10 @@ constexpr LockspaceId kFlocks{3};
 /// A node's POSIX locks; one owner per process.
 struct Processes {
   Processes(Cluster& of_cluster, std::uint32_t number)
-      : cluster(of_cluster), node(of_cluster.node(number)), locks(node.manager, kPlocks), flocks(node.manager, kFlocks) {}
+      : cluster(of_cluster),
+        node(of_cluster.node(number)),
+        locks(node.manager, kPlocks),
+        flocks(node.manager, kFlocks) {}
 
   HeldRange range(std::uint32_t process, RangeMode mode, Range bytes,
                   RangeOwnerKind kind = RangeOwnerKind::posix) const {
@@ -244,7 +247,8 @@ class RandomProcesses {
   static Task<void> step(RandomProcesses& run, Processes& node, std::uint64_t inode, std::uint32_t process,
                          Random& random) {
     const std::uint64_t first = random.below(100);
-    const HeldRange wanted = node.range(process, static_cast<RangeMode>(random.below(3)), {first, random.between(first, 99)});
+    const HeldRange wanted =
+        node.range(process, static_cast<RangeMode>(random.below(3)), {first, random.between(first, 99)});
     // From here on the process relies on no more than what both the old and the new lock give.
     run.model_[inode].weaken(wanted);
     RangeWait wait(node.node.manager);

@@ -1,5 +1,5 @@
-// Random operations of many users on two to eight nodes, checked against a model, while nodes die, leave and join, links
-// break and partitions come and go. CORRAL_SEED replays one seed, CORRAL_SEEDS says how many are tried.
+// Random operations of many users on two to eight nodes, checked against a model, while nodes die, leave and join,
+// links break and partitions come and go. CORRAL_SEED replays one seed, CORRAL_SEEDS says how many are tried.
 #include <cstdlib>
 #include <deque>
 
@@ -37,8 +37,12 @@ struct Plan {
 class Run {
  public:
   explicit Run(std::uint64_t seed)
-      : random_(seed), plan_(random_), cluster_(seed ^ 0x5EED, network_options()), model_(plan_.resources),
-        wish_for_view_(cluster_.executor), oracle_(cluster_.executor) {
+      : random_(seed),
+        plan_(random_),
+        cluster_(seed ^ 0x5EED, network_options()),
+        model_(plan_.resources),
+        wish_for_view_(cluster_.executor),
+        oracle_(cluster_.executor) {
     if (random_.chance(1, 3)) cluster_.limits.operations_in_flight = random_.between(1, 4);
     if (random_.chance(1, 3)) cluster_.limits.unused_resources = random_.below(4);
     cluster_.network.on_disconnect = [this](Member end, Member peer) { disconnected(end, peer); };
@@ -140,10 +144,12 @@ class Run {
       flags.expedite = random.chance(1, 2);
     }
     ValueBytes written{};
-    if (before && value_transfer(before, mode) == ValueTransfer::write) written = run.model_.write(resource, run.settled());
+    if (before && value_transfer(before, mode) == ValueTransfer::write)
+      written = run.model_.write(resource, run.settled());
     if (before) run.model_.relies_on(resource, user, flags.demote_on_deadlock ? Mode::null : meet(*before, mode));
     Scope canceller(run.cluster_.executor);
-    if (random.chance(1, 6)) canceller.spawn(cancel_later(run, lock, std::chrono::microseconds(random.between(0, 1500))));
+    if (random.chance(1, 6))
+      canceller.spawn(cancel_later(run, lock, std::chrono::microseconds(random.between(0, 1500))));
     auto result = co_await lock.acquire(mode, flags, written);
     if (!result) {
       check_refusal(run, lock, resource, user, before, result.error().code());
@@ -153,7 +159,8 @@ class Run {
     if (value_transfer(before, mode) == ValueTransfer::read) run.model_.read(resource, user, mode, lock.value());
   }
 
-  static void check_refusal(Run& run, const Lock& lock, int resource, User user, std::optional<Mode> before, int error) {
+  static void check_refusal(Run& run, const Lock& lock, int resource, User user, std::optional<Mode> before,
+                            int error) {
     if (error != EAGAIN && error != EDEADLK && error != ECANCELED && error != ESHUTDOWN)
       run.model_.failures.push_back(fmt::format("an operation failed with {}", Error(error).describe()));
     if (lock.granted().has_value() != before.has_value())
@@ -172,7 +179,8 @@ class Run {
     LockFlags flags;
     flags.value = random.chance(1, 2);
     ValueBytes written{};
-    if (flags.value && value_transfer(before, std::nullopt) == ValueTransfer::write) written = run.model_.write(resource, run.settled());
+    if (flags.value && value_transfer(before, std::nullopt) == ValueTransfer::write)
+      written = run.model_.write(resource, run.settled());
     run.model_.relies_on(resource, user, std::nullopt);
     (void)co_await lock.release(flags, written);
   }

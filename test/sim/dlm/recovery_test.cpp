@@ -1,5 +1,5 @@
-// Changes of view, step by step: what the dead may have written stays locked until their journal is replayed, everything
-// else goes on; no lock is lost, none granted twice.
+// Changes of view, step by step: what the dead may have written stays locked until their journal is replayed,
+// everything else goes on; no lock is lost, none granted twice.
 #include "test/sim/dlm/support.h"
 
 using namespace corral;
@@ -51,7 +51,8 @@ TEST_CASE("what a dead node held CW, PW or EX stays locked until its journal is 
   cluster.node(0).users.spawn(acquire_into(*master, Mode::exclusive, {}, {}, ended));
   cluster.run_for(1s);
   CHECK(ended.has_value() == !writes(held));
-  if (writes(held)) CHECK(cluster.node(0).manager.dump().text().find("until the journal of node 1") != std::string::npos);
+  if (writes(held))
+    CHECK(cluster.node(0).manager.dump().text().find("until the journal of node 1") != std::string::npos);
   replay(cluster, dead);
   CHECK(ended == 0);
   const bool spoilt = held == Mode::protected_write || held == Mode::exclusive;
@@ -230,14 +231,15 @@ TEST_CASE("bytes that are no message, or that no peer may say, are refused and c
   const ResourceName name(LockspaceId(1), "x");
   const std::vector<Message> forbidden = {
       Convert{LockId(77), Mode::exclusive, {}, false, {}},
-      Unlock{LockId(77), false, {}},
       Reply{LockId(1), ReplyCode::granted, Mode::null, false, {}},
       YouAreMaster{LockId(1), name},
       Forget{ResourceName(LockspaceId(1), "never heard of")},
       MasterIs{peer, name},
       Request{Member{NodeId(9), Incarnation(1)}, LockId(1), Mode::exclusive, {}, 0, name},
-      Report{LockId(5), Mode::exclusive, {}, ResourceName(LockspaceId(1), "y")},
-      RangeRequest{1, RangeAction::set, {{peer, RangeOwnerKind::posix, 1}, 1, RangeMode::read, {0, 1}},
+      Report{LockId(5), Mode::exclusive, false, {}, ResourceName(LockspaceId(1), "y")},
+      RangeRequest{1,
+                   RangeAction::set,
+                   {{peer, RangeOwnerKind::posix, 1}, 1, RangeMode::read, {0, 1}},
                    ResourceName(LockspaceId(2), "z")},
       RangeReply{5, RangeCode::done, {}}};
   for (const Message& message : forbidden) {

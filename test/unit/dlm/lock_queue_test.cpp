@@ -1,8 +1,9 @@
 // The queue of one resource: who is granted, who waits, who is told.
+#include "dlm/lock_queue.h"
+
 #include <deque>
 
 #include "base/random.h"
-#include "dlm/lock_queue.h"
 #include "test/support/catch.h"
 
 using namespace corral;
@@ -267,9 +268,8 @@ TEST_CASE("a storm of readers does not starve a writer, nor of writers a reader"
     // For each that leaves another of the crowd comes.
     while (lone.state == State::waiting) {
       bench.request(crowd);
-      auto granted = std::ranges::find_if(bench.locks, [](const QueuedLock& lock) {
-        return lock.is_linked() && lock.state == State::granted;
-      });
+      auto granted = std::ranges::find_if(
+          bench.locks, [](const QueuedLock& lock) { return lock.is_linked() && lock.state == State::granted; });
       REQUIRE(granted != bench.locks.end());
       bench.unlock(*granted);
       ++served;

@@ -1,6 +1,7 @@
 // Messages on the wire: what goes out comes in, and nothing else does.
-#include "base/random.h"
 #include "dlm/message.h"
+
+#include "base/random.h"
 #include "test/support/catch.h"
 
 using namespace corral;
@@ -32,7 +33,7 @@ std::vector<Message> one_of_each() {
           Register{name},
           FindMaster{name},
           MasterIs{kTo, name},
-          Report{LockId(14), Mode::concurrent_read, value, name},
+          Report{LockId(14), Mode::concurrent_read, true, value, name},
           PhaseDone{Phase::reported},
           RangeRequest{15, RangeAction::test, held, name},
           RangeCancel{16, name},
@@ -65,11 +66,10 @@ TEST_CASE("every kind of message survives the wire") {
 
 TEST_CASE("the bytes are those of the specification") {
   const auto bytes = frame_of({Cancel{LockId(0x0102030405060708)}});
-  const std::uint8_t expected[] = {
-      'C', 'D', 'L', 'M', 1,    0,    1,    0,    60, 0, 0, 0, 0, 0, 0, 0,  //
-      42,  0,   0,   0,   0,    0,    0,    0,    3,  0, 0, 0, 5, 0, 0, 0,  //
-      77,  0,   0,   0,   0,    0,    0,    0,    9,  0, 0, 0, 0, 0, 0, 0,  //
-      4,   0,   12,  0,   0x08, 0x07, 0x06, 0x05, 4,  3, 2, 1};
+  const std::uint8_t expected[] = {'C', 'D', 'L', 'M', 1,    0,    1,    0,    60, 0, 0, 0, 0, 0, 0, 0,  //
+                                   42,  0,   0,   0,   0,    0,    0,    0,    3,  0, 0, 0, 5, 0, 0, 0,  //
+                                   77,  0,   0,   0,   0,    0,    0,    0,    9,  0, 0, 0, 0, 0, 0, 0,  //
+                                   4,   0,   12,  0,   0x08, 0x07, 0x06, 0x05, 4,  3, 2, 1};
   REQUIRE(bytes.size() == sizeof(expected));
   CHECK(std::memcmp(bytes.data(), expected, sizeof(expected)) == 0);
 }

@@ -1,5 +1,6 @@
 // The tables of modes, each checked against what it means rather than against another table.
 #include "dlm/mode.h"
+
 #include "test/support/catch.h"
 
 using namespace corral::dlm;
@@ -14,12 +15,12 @@ struct Meaning {
   bool others_write;
 };
 constexpr Meaning kMeaning[kModes] = {
-    {false, false, true, true},   // NL
-    {true, false, true, true},    // CR
-    {true, true, true, true},     // CW
-    {true, false, true, false},   // PR
-    {true, true, true, false},    // PW
-    {true, true, false, false},   // EX
+    {false, false, true, true},  // NL
+    {true, false, true, true},   // CR
+    {true, true, true, true},    // CW
+    {true, false, true, false},  // PR
+    {true, true, true, false},   // PW
+    {true, true, false, false},  // EX
 };
 
 bool tolerates(Mode held, Mode other) {

@@ -1,6 +1,7 @@
 // Ranges against the plainest model: a mode per owner and byte.
-#include "base/random.h"
 #include "dlm/range_table.h"
+
+#include "base/random.h"
 #include "test/support/catch.h"
 
 using namespace corral;
