@@ -22,14 +22,16 @@ constexpr std::size_t kStepBytes = 512;
 constexpr std::uint32_t kLargestBlockBytes = 65536;
 constexpr std::uint64_t kPieceBytes = 1 << 20;
 
+/// Whether a directory is its own parent; of a hashed one its dinode does not tell.
+enum class Top : std::uint8_t { no, maybe, yes };
+
 /// What a search of the whole device tells about the volume.
 struct Search {
   std::map<std::uint32_t, std::uint64_t> dinodes_by_block_size;
   struct Directory {
     InodeIdentity identity{};
     std::uint32_t block_size = 0;
-    /// Its ".." leads to itself, or (hashed) may do so.
-    bool top = false;
+    Top top = Top::no;
   };
   std::vector<Directory> system_directories;
   std::vector<Directory> directories;
@@ -40,13 +42,15 @@ struct Search {
 };
 
 /// A directory without a parent: "." and ".." stand first in a stuffed one.
-bool may_be_top(std::span<const std::byte> bytes) {
+Top top_of(std::span<const std::byte> bytes) {
   const auto& dinode = view<Dinode>(bytes);
-  if ((dinode.flags & kDinodeHashedDirectory) != 0) return true;
+  if ((dinode.flags & kDinodeHashedDirectory) != 0) return Top::maybe;
   const std::size_t second = sizeof(Dinode) + view<Dirent>(bytes, sizeof(Dinode)).record_length;
-  if (second + dirent_bytes(2) > bytes.size()) return false;
+  if (second + dirent_bytes(2) > bytes.size()) return Top::no;
   const auto& dirent = view<Dirent>(bytes, second);
-  return dirent.inum.addr == dinode.num.addr && dirent.name_length == 2 && std::string_view(dirent.name(), 2) == "..";
+  const bool self =
+      dirent.inum.addr == dinode.num.addr && dirent.name_length == 2 && std::string_view(dirent.name(), 2) == "..";
+  return self ? Top::yes : Top::no;
 }
 
 /// The dinode's own address and its place on the device give the block size.
@@ -61,7 +65,7 @@ void Search::look_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   ++dinodes_by_block_size[size];
   if (!S_ISDIR(dinode.mode) || dinode.nlink == 0) return;
   auto& list = (dinode.flags & kDinodeSystem) != 0 ? system_directories : directories;
-  list.push_back({dinode.num, size, may_be_top(bytes)});
+  list.push_back({dinode.num, size, top_of(bytes)});
 }
 
 std::uint32_t Search::block_size() const {
@@ -77,12 +81,15 @@ std::uint32_t Search::block_size() const {
 
 /// Both the master and the root directory are their own parents, and are made before all others of their kind.
 std::optional<InodeIdentity> Search::oldest(const std::vector<Directory>& directories, std::uint32_t block_size) {
-  std::optional<InodeIdentity> best;
+  const Directory* best = nullptr;
   for (const Directory& directory : directories) {
-    if (directory.block_size != block_size || !directory.top) continue;
-    if (!best || directory.identity.formal_ino < best->formal_ino) best = directory.identity;
+    if (directory.block_size != block_size || directory.top == Top::no) continue;
+    const bool better = best == nullptr || directory.top > best->top ||
+                        (directory.top == best->top && directory.identity.formal_ino < best->identity.formal_ino);
+    if (better) best = &directory;
   }
-  return best;
+  if (best == nullptr) return std::nullopt;
+  return best->identity;
 }
 
 Task<Result<Search>> search_device(WorkingCopy& disk) {
