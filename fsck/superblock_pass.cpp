@@ -22,12 +22,16 @@ constexpr std::size_t kStepBytes = 512;
 constexpr std::uint32_t kLargestBlockBytes = 65536;
 constexpr std::uint64_t kPieceBytes = 1 << 20;
 
+/// Whether a directory is its own parent; of a hashed one its dinode does not tell.
+enum class Top : std::uint8_t { no, maybe, yes };
+
 /// What a search of the whole device tells about the volume.
 struct Search {
   std::map<std::uint32_t, std::uint64_t> dinodes_by_block_size;
   struct Directory {
     InodeIdentity identity{};
     std::uint32_t block_size = 0;
+    Top top = Top::no;
   };
   std::vector<Directory> system_directories;
   std::vector<Directory> directories;
@@ -36,6 +40,18 @@ struct Search {
   std::uint32_t block_size() const;
   static std::optional<InodeIdentity> oldest(const std::vector<Directory>& directories, std::uint32_t block_size);
 };
+
+/// A directory without a parent: "." and ".." stand first in a stuffed one.
+Top top_of(std::span<const std::byte> bytes) {
+  const auto& dinode = view<Dinode>(bytes);
+  if ((dinode.flags & kDinodeHashedDirectory) != 0) return Top::maybe;
+  const std::size_t second = sizeof(Dinode) + view<Dirent>(bytes, sizeof(Dinode)).record_length;
+  if (second + dirent_bytes(2) > bytes.size()) return Top::no;
+  const auto& dirent = view<Dirent>(bytes, second);
+  const bool self =
+      dirent.inum.addr == dinode.num.addr && dirent.name_length == 2 && std::string_view(dirent.name(), 2) == "..";
+  return self ? Top::yes : Top::no;
+}
 
 /// The dinode's own address and its place on the device give the block size.
 void Search::look_at(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -49,7 +65,7 @@ void Search::look_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   ++dinodes_by_block_size[size];
   if (!S_ISDIR(dinode.mode) || dinode.nlink == 0) return;
   auto& list = (dinode.flags & kDinodeSystem) != 0 ? system_directories : directories;
-  list.push_back({dinode.num, size});
+  list.push_back({dinode.num, size, top_of(bytes)});
 }
 
 std::uint32_t Search::block_size() const {
@@ -63,14 +79,17 @@ std::uint32_t Search::block_size() const {
   return best;
 }
 
-/// Both the master and the root directory are made before all others of their kind.
+/// Both the master and the root directory are their own parents, and are made before all others of their kind.
 std::optional<InodeIdentity> Search::oldest(const std::vector<Directory>& directories, std::uint32_t block_size) {
-  std::optional<InodeIdentity> best;
+  const Directory* best = nullptr;
   for (const Directory& directory : directories) {
-    if (directory.block_size != block_size) continue;
-    if (!best || directory.identity.formal_ino < best->formal_ino) best = directory.identity;
+    if (directory.block_size != block_size || directory.top == Top::no) continue;
+    const bool better = best == nullptr || directory.top > best->top ||
+                        (directory.top == best->top && directory.identity.formal_ino < best->identity.formal_ino);
+    if (better) best = &directory;
   }
-  return best;
+  if (best == nullptr) return std::nullopt;
+  return best->identity;
 }
 
 Task<Result<Search>> search_device(WorkingCopy& disk) {
@@ -117,8 +136,9 @@ Task<Result<bool>> leads_to_directory(WorkingCopy& disk, const InodeIdentity& in
       ((dinode.flags & kDinodeSystem) != 0) == system;
 }
 
-/// Makes of a damaged superblock what the search allows.
-Result<Superblock> mended(const Superblock& old, const Search& search, std::string_view device) {
+/// Makes of a damaged superblock what the search allows. What still leads to a directory is kept.
+Result<Superblock> mended(const Superblock& old, const Search& search, bool keep_master, bool keep_root,
+                          std::string_view device) {
   Superblock superblock = old;
   const std::uint32_t block_size = search.block_size();
   if (block_size == 0) return fail(EINVAL, "{}: neither a superblock nor inodes of a GFS2 volume were found", device);
@@ -130,8 +150,8 @@ Result<Superblock> mended(const Superblock& old, const Search& search, std::stri
   superblock.block_size_shift = static_cast<std::uint32_t>(std::countr_zero(block_size));
   auto master = Search::oldest(search.system_directories, block_size);
   auto root = Search::oldest(search.directories, block_size);
-  if (master) superblock.master_dir = *master;
-  if (root) superblock.root_dir = *root;
+  if (master && !keep_master) superblock.master_dir = *master;
+  if (root && !keep_root) superblock.root_dir = *root;
   if (!is_text(superblock.lock_table)) superblock.lock_table.fill('\0');
   const bool shared = superblock.lock_table[0] != '\0';
   if (!is_text(superblock.lock_protocol) || superblock.lock_protocol[0] == '\0')
@@ -159,7 +179,14 @@ Task<Result<Superblock>> check_superblock(WorkingCopy& disk, Findings& findings)
                           (master ? superblock.root_dir : superblock.master_dir).addr.value());
   }
   CO_TRY(const Search search, co_await search_device(disk));
-  CO_TRY(const Superblock better, mended(superblock, search, disk.name()));
+  const std::uint32_t block_size = search.block_size();
+  bool master_found = false;
+  bool root_found = false;
+  if (block_size != 0) {
+    CO_TRY(master_found, co_await leads_to_directory(disk, superblock.master_dir, block_size, true));
+    CO_TRY(root_found, co_await leads_to_directory(disk, superblock.root_dir, block_size, false));
+  }
+  CO_TRY(const Superblock better, mended(superblock, search, master_found, root_found, disk.name()));
   // A disk that once was a GFS2 volume and is now something else still holds inodes.
   if (right_fields(superblock) == 0 && (search.system_directories.empty() || search.directories.empty()))
     co_return fail(EINVAL, "{}: there is no superblock, and too little is left of a GFS2 volume", disk.name());
