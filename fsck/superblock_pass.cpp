@@ -187,9 +187,15 @@ Task<Result<Superblock>> check_superblock(WorkingCopy& disk, Findings& findings)
     CO_TRY(root_found, co_await leads_to_directory(disk, superblock.root_dir, block_size, false));
   }
   CO_TRY(const Superblock better, mended(superblock, search, master_found, root_found, disk.name()));
-  // A disk that once was a GFS2 volume and is now something else still holds inodes.
-  if (right_fields(superblock) == 0 && (search.system_directories.empty() || search.directories.empty()))
-    co_return fail(EINVAL, "{}: there is no superblock, and too little is left of a GFS2 volume", disk.name());
+  // A disk that once was a GFS2 volume and is now something else still holds inodes, but also something in front.
+  if (right_fields(superblock) == 0) {
+    std::vector<std::byte> front(kSuperblockOffsetBytes);
+    CO_TRY_VOID(co_await disk.fetch(0, front));
+    const bool empty = std::ranges::all_of(front, [](std::byte byte) { return byte == std::byte{0}; });
+    if (!empty || search.system_directories.empty() || search.directories.empty())
+      co_return fail(EINVAL, "{}: there is no superblock, and what else is there is not only a GFS2 volume",
+                     disk.name());
+  }
   if (std::memcmp(&better, &superblock, sizeof(better)) == 0) co_return superblock;
   const bool accepted = findings.add(
       {Kind::superblock, BlockNo(kSuperblockOffsetBytes / better.block_size), problem,
