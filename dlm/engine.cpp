@@ -242,10 +242,11 @@ void Engine::handle(Member from, Reply& reply) {
   const bool expected = lock != nullptr && lock->pending.operation != Operation::none &&
                         (lock->pending.progress == Progress::sent || lock->pending.progress == Progress::queued);
   if (!expected) return fault(from, "answers an operation that was not sent");
-  if (lock->resource->queue && from != self_) return fault(from, "answers as the master, which is this node");
   const Operation operation = lock->pending.operation;
-  if (operation != Operation::request && lock->resource->master != from)
+  if (operation != Operation::request && lock->pending.sent_to != from)
     return fault(from, "answers in place of the master");
+  if (operation == Operation::request && lock->resource->queue && from != self_)
+    return fault(from, "answers as the master, which is this node");
   const bool unlocks = operation == Operation::unlock;
   if (unlocks != (reply.code == ReplyCode::unlocked)) return fault(from, "gives an answer of another operation");
   answered(*lock);
@@ -290,7 +291,9 @@ void Engine::handle(Member from, YouAreMaster& appointment) {
   if (!expected) return fault(from, "appoints this node master of what it did not ask for");
   Resource& resource = *lock->resource;
   if (!resource.queue) {
-    if (resource.holds_granted()) return fault(from, "appoints this node master of what another masters");
+    const bool mastered_elsewhere = std::ranges::any_of(
+        resource.owned, [](const OwnedLock& other) { return other.granted.has_value() && !other.leaving(); });
+    if (mastered_elsewhere) return fault(from, "appoints this node master of what another masters");
     become_master(resource);
   }
   answered(*lock);

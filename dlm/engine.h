@@ -148,6 +148,8 @@ class Engine final : private RangePort {
     std::optional<Mode> granted;
     Pending pending;
     LockValue value;
+    /// An unlock was sent: the master may have done it, and not be the master any more.
+    bool leaving() const { return pending.operation == Operation::unlock && pending.ever_sent; }
   };
   struct InOrder;
   struct InUnused;

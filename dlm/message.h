@@ -39,7 +39,7 @@ struct Convert {
   void fields(auto& f) { f(lock, mode, flags, value_written, value); }
 };
 
-/// Owner to master: the lock goes.
+/// Owner to master: the lock goes. Answered with `unlocked` also where it is gone already.
 struct Unlock {
   LockId lock;
   bool value_written = false;
@@ -117,13 +117,15 @@ struct MasterIs {
   void fields(auto& f) { f(master, name); }
 };
 
-/// Holder to master, after a change of view: I have this lock. The mode is the weakest that the owner may have.
+/// Holder to master, after a change of view: I have this lock. The mode is the weakest that the owner may have. With
+/// `leaving` it was unlocked, which the master may have done already: only the value counts.
 struct Report {
   LockId lock;
   Mode mode = Mode::null;
+  bool leaving = false;
   LockValue value;
   ResourceName name;
-  void fields(auto& f) { f(lock, mode, value, name); }
+  void fields(auto& f) { f(lock, mode, leaving, value, name); }
 };
 
 /// To every member: all that this phase of a recovery needs from me was sent before.

@@ -159,7 +159,7 @@ void Engine::start_reporting() {
     for (OwnedLock& lock : resource.owned) {
       const bool known_here = resource.queue && queued_.contains({self_, lock.id});
       if (lock.granted && !known_here)
-        post(*resource.master, Report{lock.id, surely_held(lock), lock.value, resource.name});
+        post(*resource.master, Report{lock.id, surely_held(lock), lock.leaving(), lock.value, resource.name});
     }
   }
   ranges_.report();
@@ -292,7 +292,12 @@ void Engine::handle(Member from, MasterIs& answer) {
 
 void Engine::handle(Member from, Report& report) {
   Resource* resource = find_resource(report.name);
-  if (resource == nullptr || !resource->queue) return fault(from, "reports a lock to a node that is not the master");
+  const bool mastered = resource != nullptr && resource->queue;
+  if (report.leaving) {
+    if (mastered) resource->queue->write_value(report.value);
+    return;
+  }
+  if (!mastered) return fault(from, "reports a lock to a node that is not the master");
   const LockOwner owner{from, report.lock};
   auto [found, added] = queued_.try_emplace(owner, Queued{QueuedLock(owner), resource});
   if (!added && found->second.resource != resource) return fault(from, "reports a lock under another name");

@@ -231,13 +231,12 @@ TEST_CASE("bytes that are no message, or that no peer may say, are refused and c
   const ResourceName name(LockspaceId(1), "x");
   const std::vector<Message> forbidden = {
       Convert{LockId(77), Mode::exclusive, {}, false, {}},
-      Unlock{LockId(77), false, {}},
       Reply{LockId(1), ReplyCode::granted, Mode::null, false, {}},
       YouAreMaster{LockId(1), name},
       Forget{ResourceName(LockspaceId(1), "never heard of")},
       MasterIs{peer, name},
       Request{Member{NodeId(9), Incarnation(1)}, LockId(1), Mode::exclusive, {}, 0, name},
-      Report{LockId(5), Mode::exclusive, {}, ResourceName(LockspaceId(1), "y")},
+      Report{LockId(5), Mode::exclusive, false, {}, ResourceName(LockspaceId(1), "y")},
       RangeRequest{1,
                    RangeAction::set,
                    {{peer, RangeOwnerKind::posix, 1}, 1, RangeMode::read, {0, 1}},

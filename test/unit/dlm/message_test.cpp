@@ -33,7 +33,7 @@ std::vector<Message> one_of_each() {
           Register{name},
           FindMaster{name},
           MasterIs{kTo, name},
-          Report{LockId(14), Mode::concurrent_read, value, name},
+          Report{LockId(14), Mode::concurrent_read, true, value, name},
           PhaseDone{Phase::reported},
           RangeRequest{15, RangeAction::test, held, name},
           RangeCancel{16, name},
