@@ -48,13 +48,13 @@ void check_file(MountedVolume& volume, BlockNo file, const nlohmann::json& line)
   std::vector<std::byte> contents;
   if (line.contains("sha256")) {
     contents = volume.read(file, 0, size);
-    REQUIRE(Sha256::of(contents) == line.at("sha256").get<std::string>());
+    REQUIRE(sha256(contents) == line.at("sha256").get<std::string>());
   } else {
     for (auto [offset, length] : found) {
       auto part = volume.read(file, offset, length);
       contents.insert(contents.end(), part.begin(), part.end());
     }
-    REQUIRE(Sha256::of(contents) == line.at("sha256_data").get<std::string>());
+    REQUIRE(sha256(contents) == line.at("sha256_data").get<std::string>());
   }
 }
 

@@ -86,7 +86,7 @@ TEST_CASE("every inode of a golden volume reads as the kernel read it", "[golden
       }
       CHECK(inode.size_bytes() == line.at("size"));
       if (!line.contains("sha256") || inode.size_bytes() > kContentsLimit) continue;
-      CHECK(Sha256::of(must(bench.run(volume.read_contents(inode, kContentsLimit)))) ==
+      CHECK(sha256(must(bench.run(volume.read_contents(inode, kContentsLimit)))) ==
             line.at("sha256").get<std::string>());
       ++hashed;
     }
