@@ -46,6 +46,7 @@ Allotment& Allotment::operator=(Allotment&&) noexcept = default;
 Allotment::~Allotment() = default;
 
 Allotment::State::~State() {
+  if (aside) take_from_aside();
   if (use.held()) use->unreserve(reserved);
 }
 
@@ -71,10 +72,35 @@ Result<Extent> Allotment::take_blocks(Transaction& transaction, std::uint32_t wa
   return Extent{state_->use->block_at(run.first), run.length};
 }
 
+Result<BlockNo> Allotment::set_dinode_aside() {
+  CHECK_INVARIANT(available() > 0 && !state_->aside);
+  const BlockRun run = state_->choose(1, nullptr);
+  if (run.length == 0) return state_->none_found();
+  ResourceGroup& group = state_->use.group();
+  group.unreserve(1);
+  --state_->reserved;
+  group.hold(run);
+  state_->aside = run;
+  return group.block_at(run.first);
+}
+
+/// The block that was set aside can be taken again, by the allotment's owner.
+void Allotment::State::take_from_aside() {
+  use->unhold(*std::exchange(aside, std::nullopt));
+  use->reserve(1);
+  ++reserved;
+}
+
 Result<Allotment::NewDinode> Allotment::take_dinode(Transaction& transaction, ondisk::BlockState state) {
   CHECK_INVARIANT(state == ondisk::BlockState::dinode || state == ondisk::BlockState::unlinked);
-  if (available() == 0) return fail(ENOSPC, "more blocks were taken than were allotted");
-  const BlockRun run = state_->choose(1, nullptr);
+  BlockRun run;
+  if (state_ && state_->aside) {
+    run = *state_->aside;
+    state_->take_from_aside();
+  } else {
+    if (available() == 0) return fail(ENOSPC, "more blocks were taken than were allotted");
+    run = state_->choose(1, nullptr);
+  }
   TRY_VOID(state_->take(transaction, run, state, state_->request.owner));
   return NewDinode{state_->use->block_at(run.first), state_->use->next_generation(transaction)};
 }
@@ -132,13 +158,15 @@ void Allotment::State::move_window(AllocationWindow& window, BlockRun taken) {
   if (free > 0) group.set_aside(window, free);
 }
 
+std::unexpected<Error> Allotment::State::none_found() const {
+  use->set_damaged();
+  return fail_corrupt("resource group {}: no free block is found although some are counted; unmount and run fsck",
+                      use->address().value);
+}
+
 Result<> Allotment::State::take(Transaction& transaction, BlockRun run, ondisk::BlockState state, Ownership owner) {
   ResourceGroup& group = use.group();
-  if (run.length == 0) {
-    group.set_damaged();
-    return fail_corrupt("resource group {}: no free block is found although some are counted; unmount and run fsck",
-                        group.address().value);
-  }
+  if (run.length == 0) return none_found();
   for (std::uint32_t i = 0; i < run.length; ++i) {
     const BlockNo block = use->block_at(run.first + i);
     if (!impl.volume.cache.in_use(block)) continue;
@@ -275,6 +303,12 @@ void Allocator::note_commit() {
   if (impl_->volume.options.discard) impl_->groups.settle_all();
 }
 
+void Allocator::forget(const GlockName& glock) {
+  const BlockNo number(glock.number);
+  if (glock.type == GlockType::resource_group) impl_->groups.forget(number);
+  if (glock.type == GlockType::inode) impl_->quota.forget_records(number);
+}
+
 void Allocator::drop_unused() {
   impl_->groups.drop_unused();
 }
@@ -373,7 +407,8 @@ Task<Result<Allocator::Impl::Locked>> Allocator::Impl::lock_groups(std::span<con
       CO_TRY(locked.candidate, co_await use_candidate(candidate, least_free));
       wanted = false;
     }
-    CO_TRY(GroupUse use, co_await groups.use(part.index, 0));
+    const bool again = locked.candidate.held() && locked.candidate.index() == part.index;
+    CO_TRY(GroupUse use, co_await groups.use(part.index, 0, again));
     locked.parts.push_back({std::move(use), {}});
   }
   if (wanted) {

@@ -74,6 +74,8 @@ class [[nodiscard]] Allotment {
     BlockNo block;
     std::uint64_t generation;
   };
+  /// Chooses the block that the next take_dinode() takes, so that its glock can be had before the transaction begins.
+  Result<BlockNo> set_dinode_aside();
   /// `state` may be unlinked for an inode that is born without a name (O_TMPFILE).
   Result<NewDinode> take_dinode(Transaction& transaction, ondisk::BlockState state = ondisk::BlockState::dinode);
 
@@ -145,6 +147,8 @@ class Allocator {
   /// before the glock table is emptied. Nothing may be called afterwards.
   Task<void> close();
 
+  /// The glock is given up to another node, nobody holds it: what is known of what it protects is forgotten.
+  void forget(const GlockName& glock);
   /// A commit of the journal is stable: with -o discard, what it freed is discarded now.
   void note_commit();
   /// Lets go of what was read and is not in use, to give memory back.

@@ -30,10 +30,14 @@ struct Allotment::State {
   /// Takes a run that was chosen, in all books.
   Result<> take(Transaction& transaction, BlockRun run, ondisk::BlockState state, Ownership owner);
 
+  std::unexpected<Error> none_found() const;
+  void take_from_aside();
+
   Allocator::Impl& impl;
   AllotmentRequest request;
   GroupUse use;
-  std::uint32_t reserved = 0;  ///< blocks of the group that may still be taken
+  std::uint32_t reserved = 0;     ///< blocks of the group that may still be taken
+  std::optional<BlockRun> aside;  ///< held in the group for a dinode
   std::uint32_t log_blocks = 0;
   QuotaTable::Room room;
   QuotaTable::Promise promise;
@@ -91,7 +95,8 @@ struct Allocator::Impl {
   // discard.cpp
   struct Discard {
     std::size_t group;
-    std::vector<BlockRun> runs;  ///< held in the group
+    std::vector<BlockRun> runs;     ///< held in the group
+    std::uint64_t times_forgotten;  ///< of the group; if it has changed, the blocks may be another node's
   };
   void discard_later(std::size_t index, std::vector<BlockRun> runs);
   Task<void> discard_queued();

@@ -7,7 +7,7 @@
 namespace corral {
 
 void Allocator::Impl::discard_later(std::size_t index, std::vector<BlockRun> runs) {
-  discards.push_back({index, std::move(runs)});
+  discards.push_back({index, std::move(runs), groups.at(index).times_forgotten()});
   work.set();
 }
 
@@ -25,6 +25,7 @@ Task<void> Allocator::Impl::discard_queued() {
     const auto use = co_await groups.use(next.group, 0);
     ResourceGroup& group = groups.at(next.group);
     for (const BlockRun run : next.runs) {
+      if (group.times_forgotten() != next.times_forgotten) break;
       if (use && discarding) {
         const auto discarded = co_await discard_run(group, run);
         if (!discarded) {

@@ -9,11 +9,12 @@ namespace corral {
 namespace {
 /// Inodes freed at the same time; more would only queue for the same resource groups.
 constexpr std::uint64_t kReclaimsAtOnce = 16;
-constexpr JournalId kOwnJournal{0};
+/// GFS2_RENAME_LOCK
+constexpr std::uint64_t kRenameGlock = 1;
 
-std::string fsid(const ondisk::SuperblockInfo& superblock, const MountOptions& options) {
+std::string fsid(const ondisk::SuperblockInfo& superblock, const MountOptions& options, JournalId journal) {
   const std::string& table = options.lock_table.empty() ? superblock.lock_table : options.lock_table;
-  return fmt::format("fsid={}.{}: ", table.empty() ? "corral" : table, kOwnJournal.value);
+  return fmt::format("fsid={}.{}: ", table.empty() ? "corral" : table, journal.value);
 }
 }  // namespace
 
@@ -23,11 +24,11 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
       superblock_(std::move(superblock)),
       geometry_(superblock_.geometry),
       cache_(environment.executor, environment.device, geometry_, options_.metadata_bytes()),
-      glocks_(environment.executor),
+      glocks_(environment_.executor, environment_.lock_space),
       volume_{.executor = environment.executor,
               .clock = environment.executor.clock(),
               .device = environment.device,
-              .log = Logger(environment.log, fsid(superblock_, options_)),
+              .log = Logger(environment.log, fsid(superblock_, options_, environment_.journal)),
               .options = options_,
               .geometry = geometry_,
               .cache = cache_,
@@ -36,10 +37,11 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
               .withdraw_reason = {},
               .on_withdraw = {}},
       operations_(*this),
-      rename_mutex_(environment.executor),
+      unmounting_(environment.executor),
       reclaim_slots_(environment.executor, kReclaimsAtOnce),
       reclaims_(std::make_unique<Scope>(environment.executor)),
       background_(std::make_unique<Scope>(environment.executor)) {
+  rename_glock_ = glocks_.get(GlockType::nondisk, kRenameGlock);
   volume_.on_withdraw = [this](const Error& reason) { withdrawn(reason); };
   inodes_ = std::make_unique<InodeTable>(volume_);
   allocator_ = std::make_unique<Allocator>(volume_);
@@ -55,6 +57,7 @@ bool Filesystem::in_group(const Caller& caller, std::uint32_t gid) const {
 
 Filesystem::~Filesystem() {
   // What still runs holds glocks, inodes and blocks: it goes first, then what it held, downwards.
+  glocks_.abandon();
   reclaims_.reset();
   background_.reset();
   data_.reset();
@@ -69,7 +72,7 @@ Task<Result<std::unique_ptr<Filesystem>>> Filesystem::mount(Environment environm
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment.device));
   const std::string protocol =
       options.lock_protocol.empty() ? reader.superblock().lock_protocol : options.lock_protocol;
-  if (protocol != "lock_nolock") {
+  if (protocol != "lock_nolock" && environment.lock_space == nullptr) {
     co_return fail(EINVAL,
                    "{}: the volume belongs to a cluster (lock protocol {}), and this program mounts on one node only; "
                    "if no other node has it mounted, use -o lockproto=lock_nolock",
@@ -88,6 +91,7 @@ Task<Result<std::unique_ptr<Filesystem>>> Filesystem::mount(Environment environm
 }
 
 Task<Result<>> Filesystem::open() {
+  CO_TRY_VOID(co_await join_cluster());
   CO_TRY_VOID(co_await replay_journals());
   if (!options_.read_only && !options_.spectator) open_journal();
   CO_TRY(Allocator::SystemFiles files, co_await open_system_files());
@@ -103,7 +107,8 @@ Task<Result<>> Filesystem::open() {
         reclaims_->spawn(reclaim_left_over(address));
     };
     // What nodes that died had open must not wait until its resource group happens to be used.
-    if (replayed_any_) background_->spawn(sweep_unlinked());
+    if (replayed_any_) reclaim_orphans();
+    if (glocks_.clustered()) background_->spawn(keep_totals());
   }
   co_return Result<>{};
 }
@@ -113,7 +118,12 @@ Task<Result<>> Filesystem::replay_journals() {
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
   OfflineReplayOptions how;
   how.dry_run = environment_.device.geometry().read_only;
-  CO_TRY(std::vector<OfflineReplay> replays, co_await replay_offline(environment_.executor, reader, how, volume_.log));
+  std::vector<OfflineReplay> replays;
+  if (environment_.first_mounter) {
+    CO_TRY(replays, co_await replay_offline(environment_.executor, reader, how, volume_.log));
+  } else {
+    CO_TRY(replays, co_await replay_beside_others(environment_.journal));
+  }
   for (OfflineReplay& replay : replays) {
     const bool dirty = !replay.report.head.clean();
     if (dirty && how.dry_run) {
@@ -123,15 +133,15 @@ Task<Result<>> Filesystem::replay_journals() {
                      replay.journal.id.value);
     }
     replayed_any_ |= replay.report.replayed;
-    if (replay.journal.id == kOwnJournal) own_journal_ = std::move(replay);
+    if (replay.journal.id == environment_.journal) own_journal_ = std::move(replay);
   }
-  if (!own_journal_) co_return fail_corrupt("the volume has no journal{}", kOwnJournal.value);
+  if (!own_journal_) co_return fail_corrupt("the volume has no journal{}", environment_.journal.value);
   co_return Result<>{};
 }
 
 void Filesystem::open_journal() {
   Journal::Options options;
-  options.id = kOwnJournal;
+  options.id = environment_.journal;
   options.inode = own_journal_->journal.inode;
   options.head_block = own_journal_->report.next_block;
   options.next_sequence = own_journal_->report.next_sequence;
@@ -161,8 +171,10 @@ Task<Result<Allocator::SystemFiles>> Filesystem::open_system_files() {
   CO_TRY(files.quota, co_await system_inode(master, "quota"));
   if (journal_ != nullptr) {
     CO_TRY(InodeRef per_node, co_await system_inode(master, "per_node"));
-    CO_TRY(files.statfs_change, co_await system_inode(per_node, fmt::format("statfs_change{}", kOwnJournal.value)));
-    CO_TRY(files.quota_change, co_await system_inode(per_node, fmt::format("quota_change{}", kOwnJournal.value)));
+    CO_TRY(files.statfs_change,
+           co_await system_inode(per_node, fmt::format("statfs_change{}", environment_.journal.value)));
+    CO_TRY(files.quota_change,
+           co_await system_inode(per_node, fmt::format("quota_change{}", environment_.journal.value)));
   }
   co_return files;
 }
@@ -182,7 +194,8 @@ void Filesystem::withdrawn(const Error& reason) {
 }
 
 void Filesystem::reclaim_if_unused(const InodeRef& inode) {
-  if (!inode->unlinked || inode->lookups != 0 || inode->opens != 0 || !volume_.writable()) return;
+  if ((!inode->unlinked && !inode->free_wanted) || inode->lookups != 0 || inode->opens != 0 || !volume_.writable())
+    return;
   reclaims_->spawn(reclaim(inode));
 }
 
@@ -194,15 +207,31 @@ Task<void> Filesystem::reclaim(InodeRef inode) {
   co_await reclaim_slots_.acquire();
   Result<> freed = co_await free_inode(inode);
   reclaim_slots_.release();
-  if (freed || freed.error().code() == ESTALE) co_return;
+  if (freed) co_return;
+  if (freed.error().code() == ESTALE) {
+    // Freed and used anew by another node.
+    if (inode->lookups == 0 && inode->opens == 0) inode->unlinked = inode->free_wanted = false;
+    co_return;
+  }
   volume_.log.error("inode {}: cannot free it: {}", inode->address().value, freed.error().describe());
   if (freed.error().kind() != ErrorKind::expected) volume_.withdraw(freed.error());
 }
 
 Task<Result<>> Filesystem::free_inode(InodeRef inode) {
-  CO_TRY(LockedInode locked, co_await inodes_->lock(inode, GlockMode::exclusive));
-  // Somebody may have come by its number, or linked it again, while the lock was waited for.
-  if (!inode->unlinked || inode->lookups != 0 || inode->opens != 0 || locked.dinode().nlink != 0) co_return Result<>{};
+  CO_TRY(GlockHolder holder, co_await inode->glock().acquire(GlockMode::exclusive));
+  GlockHolder iopen;
+  CO_TRY(const bool may, co_await may_free(*inode, iopen));
+  // Somebody may have come by its number while the lock was waited for.
+  if (!may || inode->lookups != 0 || inode->opens != 0) {
+    inode->free_wanted = false;
+    if (!may) inode->unlinked = false;
+    co_return Result<>{};
+  }
+  CO_TRY(LockedInode locked, co_await inodes_->read(inode, std::move(holder)));
+  if (locked.dinode().nlink != 0) {  // it was linked again
+    inode->unlinked = inode->free_wanted = false;
+    co_return Result<>{};
+  }
   co_await data_->discard(*inode);
   if (locked.is_directory()) {
     CO_TRY_VOID(co_await directories_->free_contents(locked));
@@ -222,14 +251,21 @@ Task<Result<>> Filesystem::free_inode(InodeRef inode) {
 /// A dinode in state unlinked that a dead node, or an earlier life of this one, had open.
 Task<void> Filesystem::reclaim_left_over(BlockNo address) {
   co_await environment_.executor.yield();  // the finder is in the middle of an operation
-  if (inodes_->find(address) != nullptr) co_return;
+  if (InodeRef known = inodes_->find(address)) {
+    known->free_wanted = true;
+    co_return reclaim_if_unused(known);
+  }
   InodeRef inode;
   {
     auto state = co_await allocator_->state_of(address);
     if (!state || *state != ondisk::BlockState::unlinked) co_return;
     GlockRef glock = glocks_.get(GlockType::inode, address.value);
     auto holder = co_await glock->acquire(GlockMode::shared);
-    if (!holder || inodes_->find(address) != nullptr) co_return;
+    if (!holder) co_return;
+    if (InodeRef known = inodes_->find(address)) {
+      known->free_wanted = true;
+      co_return reclaim_if_unused(known);
+    }
     auto block = co_await cache_.read(glock->blocks(), address, ondisk::check_dinode);
     if (!block) {
       volume_.log.warning("inode {}: it has no links, but cannot be freed: {}", address.value,
@@ -259,8 +295,13 @@ Task<Result<>> Filesystem::reclaim_one_left_over(BlockNo address) {
   co_return Result<>{};
 }
 
+void Filesystem::reclaim_orphans() {
+  background_->spawn(sweep_unlinked());
+}
+
 /// The kernel has let go of the mount: nobody refers to any inode any more.
 Task<Result<>> Filesystem::reclaim_everything() {
+  unmounting_.set();
   co_await background_->join();
   for (const InodeRef& inode : inodes_->unlinked_inodes()) {
     inode->lookups = 0;
@@ -278,6 +319,8 @@ Task<Result<>> Filesystem::unmount() {
     if (result) result = co_await data_->write_back_all();
     if (result) result = co_await allocator_->sync_quota();
     if (result) result = co_await allocator_->sync_statfs();
+    co_await reclaim_finished();
+    co_await glocks_.settle();
     if (result && volume_.writable()) result = co_await journal_->shut_down(true);
   }
   if (volume_.withdrawn) result = fail(EIO, "the filesystem had withdrawn: {}", volume_.withdraw_reason);
@@ -291,6 +334,8 @@ Task<void> Filesystem::abandon_mount() {
     co_await journal_->stopped();
   }
   glocks_.refuse();
+  glocks_.abandon();
+  unmounting_.set();
   co_await background_->join();
   co_await reclaims_->join();
   for (const InodeRef& inode : inodes_->dirty_inodes())
@@ -302,6 +347,9 @@ Task<void> Filesystem::abandon_mount() {
   journal_ = nullptr;
   cache_.discard_all();
   inodes_->discard_all();
+  journal_glock_.release();
+  // A node that has withdrawn has not written what its locks protect: they stay until its journal was replayed.
+  if (!volume_.withdrawn) co_await glocks_.leave();
 }
 
 }  // namespace corral

@@ -36,6 +36,12 @@ class Filesystem {
     std::uint64_t random_seed;
     /// Whether a caller has the group among its additional ones. None: no caller has such.
     std::function<bool(const Caller& caller, std::uint32_t gid)> in_additional_groups = {};
+    /// Where the volume is shared with other nodes: who grants the glocks. None: this node is alone (lock_nolock).
+    LockSpace* lock_space = nullptr;
+    /// This node's journal, and the number of its statfs_change and quota_change files.
+    JournalId journal{0};
+    /// True if no other node has the volume mounted: all dirty journals are replayed, not just the own one.
+    bool first_mounter = true;
   };
 
   /// Reads the superblock, replays dirty journals (not for spectators), opens the system files and this node's journal.
@@ -59,8 +65,15 @@ class Filesystem {
   FileData& data() { return *data_; }
   ExtendedAttributes& attributes() { return *attributes_; }
   InodeTable& inodes() { return *inodes_; }
+  GlockTable& glocks() { return glocks_; }
   /// Keeps the shape of the directory tree still while a directory moves to another parent.
-  Mutex& rename_mutex() { return rename_mutex_; }
+  Glock& rename_glock() { return *rename_glock_; }
+
+  /// Replays the journal of a node that died, whose writes can no longer reach the disk and whose locks the lock space
+  /// still withholds from everybody. After it has returned the lock space may give them on, and then
+  /// reclaim_orphans() frees what the dead node had open.
+  Task<Result<ReplayReport>> recover_journal(JournalId journal);
+  void reclaim_orphans();
 
   bool in_group(const Caller& caller, std::uint32_t gid) const;
 
@@ -72,13 +85,18 @@ class Filesystem {
  private:
   Filesystem(Environment environment, MountOptions options, ondisk::SuperblockInfo superblock);
   Task<Result<>> open();
+  Task<Result<>> join_cluster();
   Task<Result<>> replay_journals();
+  Task<Result<std::vector<OfflineReplay>>> replay_beside_others(JournalId journal);
+  Result<> forget_replayed(const ReplayReport& report);
+  Task<void> keep_totals();
   Task<Result<Allocator::SystemFiles>> open_system_files();
   Task<Result<InodeRef>> system_inode(InodeRef directory, std::string name);
   void open_journal();
   void withdrawn(const Error& reason);
   Task<void> reclaim(InodeRef inode);
   Task<Result<>> free_inode(InodeRef inode);
+  Task<Result<bool>> may_free(Inode& inode, GlockHolder& iopen);
   Task<void> reclaim_left_over(BlockNo address);
   Task<Result<>> reclaim_everything();
   Task<void> sweep_unlinked();
@@ -86,12 +104,17 @@ class Filesystem {
   /// Lets go of everything in memory without writing.
   Task<void> abandon_mount();
 
+  class Keeper;
+
   Environment environment_;
   MountOptions options_;
   ondisk::SuperblockInfo superblock_;
   ondisk::Geometry geometry_;
   BlockCache cache_;
   GlockTable glocks_;
+  std::unique_ptr<GlockKeeper> keeper_;
+  GlockHolder journal_glock_;
+  GlockRef rename_glock_;
   Volume volume_;
   std::optional<OfflineReplay> own_journal_;
   bool replayed_any_ = false;
@@ -104,7 +127,7 @@ class Filesystem {
   std::unique_ptr<ExtendedAttributes> attributes_;
   Operations operations_;
   InodeRef root_;
-  Mutex rename_mutex_;
+  Event unmounting_;
   Semaphore reclaim_slots_;
   std::unique_ptr<Scope> reclaims_;
   std::unique_ptr<Scope> background_;

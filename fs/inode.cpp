@@ -55,7 +55,8 @@ InodeTable::~InodeTable() {
 
 void InodeTable::forget_if_unused(Inode& inode) {
   // An inode the kernel knows stays, so that its state in memory (unlinked, window, dirty data) is not lost.
-  if (inode.references_ == 0 && inode.lookups == 0 && inode.opens == 0 && !inode.unlinked && inode.dirty == nullptr) {
+  if (inode.references_ == 0 && inode.lookups == 0 && inode.opens == 0 && !inode.unlinked && !inode.free_wanted &&
+      inode.dirty == nullptr) {
     inodes_.erase(inode.address_);
     if (inodes_.size() + kUncounted < counted_) share_memory();
   }
@@ -74,7 +75,12 @@ Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
     inode.reset(new Inode(*this, address, formal_number, std::move(glock)));
     if (inodes_.size() > counted_ + kUncounted) share_memory();
   } else if (inode->formal_number_ != formal_number) {
-    return misnamed(address, formal_number, inode->formal_number_);
+    // Only an inode that is referred to is sure to be still the one it was: other nodes do not free those.
+    const bool may_be_stale = volume_.glocks.clustered() && inode->lookups == 0 && inode->opens == 0;
+    if (!may_be_stale) return misnamed(address, formal_number, inode->formal_number_);
+    inode->formal_number_ = formal_number;
+    inode->unlinked = inode->free_wanted = false;
+    inode->window.reset();
   }
   return InodeRef(inode.get());
 }
@@ -85,7 +91,8 @@ InodeRef InodeTable::find(BlockNo address) {
 }
 
 void InodeTable::discard(Inode& inode) {
-  inode.unlinked = false;
+  inode.unlinked = inode.free_wanted = false;
+  inode.iopen.release();
   inode.lookups = 0;
   inode.opens = 0;
 }
@@ -98,26 +105,58 @@ void InodeTable::discard_all() {
 
 Task<Result<LockedInode>> InodeTable::lock(InodeRef inode, GlockMode mode) {
   CO_TRY(GlockHolder holder, co_await inode->glock().acquire(mode));
+  co_return co_await read(std::move(inode), std::move(holder));
+}
+
+Task<Result<LockedInode>> InodeTable::read(InodeRef inode, GlockHolder holder) {
   CO_TRY(BlockRef block, co_await volume_.cache.read(inode->glock().blocks(), inode->address(), ondisk::check_dinode));
   const auto& dinode = block->as<ondisk::Dinode>();
   if (dinode.num.formal_ino != inode->formal_number()) {
     // Nothing but the entry that named it has told us the number.
-    if (inode->lookups == 0 && inode->opens == 0)
+    if (inode->lookups == 0 && inode->opens == 0 && !volume_.glocks.clustered())
       co_return misnamed(inode->address(), inode->formal_number(), dinode.num.formal_ino);
     co_return fail(ESTALE);
   }
+  if (dinode.nlink == 0 && (inode->lookups != 0 || inode->opens != 0)) inode->unlinked = true;
   co_return LockedInode(std::move(inode), std::move(holder), std::move(block));
 }
 
-Task<Result<LockedInode>> InodeTable::lock_new(BlockNo address, std::uint64_t formal_number) {
-  if (inodes_.contains(address)) {
-    co_return fail_corrupt("block {} was allocated as a new inode, but inode {} is in use", address.value,
-                           address.value);
+GlockRef InodeTable::iopen_glock(BlockNo address) {
+  return volume_.glocks.get(GlockType::iopen, address.value);
+}
+
+Task<Result<>> InodeTable::pin(InodeRef inode) {
+  if (!volume_.glocks.clustered() || inode->iopen.held()) co_return Result<>{};
+  CO_TRY(GlockHolder holder, co_await iopen_glock(inode->address())->acquire(GlockMode::shared));
+  if (!inode->iopen.held()) inode->iopen = std::move(holder);
+  co_return Result<>{};
+}
+
+Task<Result<std::optional<InodeTable::NewPlace>>> InodeTable::claim(BlockNo address) {
+  NewPlace place;
+  GlockRef glock = volume_.glocks.get(GlockType::inode, address.value);
+  CO_TRY(std::optional<GlockHolder> holder, co_await glock->attempt(GlockMode::exclusive));
+  if (!holder) co_return std::nullopt;
+  place.glock = *std::move(holder);
+  if (volume_.glocks.clustered()) {
+    // Who has it gives it up without waiting for anything: the block is free.
+    CO_TRY(place.iopen, co_await iopen_glock(address)->acquire(GlockMode::shared));
   }
-  CO_TRY(InodeRef inode, get(address, formal_number));
-  CO_TRY(GlockHolder holder, co_await inode->glock().acquire(GlockMode::exclusive));
+  co_return place;
+}
+
+Result<LockedInode> InodeTable::make(NewPlace place, std::uint64_t formal_number) {
+  const BlockNo address(place.glock.glock().name().number);
+  if (auto known = inodes_.find(address); known != inodes_.end()) {
+    const Inode& inode = *known->second;
+    if (!volume_.glocks.clustered() || inode.lookups != 0 || inode.opens != 0)
+      return fail_corrupt("block {} was allocated as a new inode, but inode {} is in use", address.value,
+                          address.value);
+  }
+  TRY(InodeRef inode, get(address, formal_number));
+  inode->iopen = std::move(place.iopen);
   BlockRef block = volume_.cache.create(inode->glock().blocks(), address);
-  co_return LockedInode(std::move(inode), std::move(holder), std::move(block));
+  return LockedInode(std::move(inode), std::move(place.glock), std::move(block));
 }
 
 std::vector<InodeRef> InodeTable::dirty_inodes() {
@@ -132,7 +171,7 @@ std::vector<InodeRef> InodeTable::dirty_inodes() {
 std::vector<InodeRef> InodeTable::unlinked_inodes() {
   std::vector<InodeRef> unlinked;
   for (auto& [address, inode] : inodes_) {
-    if (inode->unlinked) unlinked.emplace_back(inode.get());
+    if (inode->unlinked || inode->free_wanted) unlinked.emplace_back(inode.get());
   }
   std::ranges::sort(unlinked, {}, [](const InodeRef& inode) { return inode->address(); });
   return unlinked;

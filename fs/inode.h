@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -41,8 +42,14 @@ class Inode {
   /// 0.
   std::uint64_t lookups = 0;
   std::uint32_t opens = 0;
-  /// Set by the operation that took the last link away; the inode's blocks are freed when nobody refers to it.
+  /// Set by the operation that took the last link away, or when an inode that is referred to is found without links
+  /// (another node took the last one); the inode's blocks are freed when nobody refers to it.
   bool unlinked = false;
+  /// Another node tried to free the inode while this one had it in memory: to be looked at after the last reference.
+  bool free_wanted = false;
+  /// On clustered mounts, the inode's iopen glock, shared from the first reference on (InodeTable::pin) for as long as
+  /// the inode is in memory: nobody frees it meanwhile.
+  GlockHolder iopen;
   AllocationWindow window;
   std::unique_ptr<LookupAhead> lookup_ahead;  ///< of a directory in which names were looked up
   /// File data written but not yet on the disk; made on the first write. Owned here, defined in fs/file_data.
@@ -112,13 +119,24 @@ class InodeTable {
   /// Takes the glock and reads the dinode. ESTALE if the block holds another inode (formal number) or none; a damaged
   /// dinode gives a corrupt error.
   Task<Result<LockedInode>> lock(InodeRef inode, GlockMode mode);
-  /// For an inode just allocated: takes the (free) glock exclusive and makes an empty dinode block, to be filled in the
-  /// transaction.
-  Task<Result<LockedInode>> lock_new(BlockNo address, std::uint64_t formal_number);
+  /// The same for whoever has the glock already.
+  Task<Result<LockedInode>> read(InodeRef inode, GlockHolder holder);
+  /// Before a reference is counted: no other node frees the inode from now on. The inode's glock is held by the caller.
+  Task<Result<>> pin(InodeRef inode);
+  /// The glock of an inode in the making, had before its transaction begins.
+  struct NewPlace {
+    GlockHolder glock;
+    GlockHolder iopen;
+  };
+  /// For a block set aside to become a dinode: its glock, exclusive. Empty if somebody, here or on another node, still
+  /// holds it for what the block was before: waiting for him is for a time when no resource group is held.
+  Task<Result<std::optional<NewPlace>>> claim(BlockNo address);
+  /// For an inode just allocated there: makes an empty dinode block, to be filled in the transaction.
+  Result<LockedInode> make(NewPlace place, std::uint64_t formal_number);
   std::size_t size() const { return inodes_.size(); }
   /// Every inode with dirty data (for syncfs and memory pressure), in order of address.
   std::vector<InodeRef> dirty_inodes();
-  /// Every inode without links that somebody still referred to, in order of address.
+  /// Every inode without links (as far as is known) that somebody still referred to, in order of address.
   std::vector<InodeRef> unlinked_inodes();
   /// The inode was freed, or the mount ends: nothing keeps it in the table but references.
   void discard(Inode& inode);
@@ -131,6 +149,8 @@ class InodeTable {
   friend void intrusive_ptr_release(Inode* inode);
   /// What inodes take of the memory that was given to the mount, the cache of blocks does without.
   void share_memory();
+  GlockRef iopen_glock(BlockNo address);
+
   Volume& volume_;
   std::unordered_map<BlockNo, std::unique_ptr<Inode>> inodes_;
   std::size_t counted_ = 0;  ///< inodes that share_memory() knows of

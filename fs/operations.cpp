@@ -44,6 +44,14 @@ Error Operations::broken(Error error) {
   return Error(EIO, error.message(), error.kind());
 }
 
+Task<Result<Entry>> Operations::enter(const LockedInode& inode) {
+  // What nobody here refers to and has no links may have been freed already; its dinode still looks the same.
+  const Inode& known = inode.inode();
+  if (inode.dinode().nlink == 0 && known.lookups == 0 && known.opens == 0) co_return fail(ESTALE);
+  CO_TRY_VOID(co_await fs_.inodes().pin(inode.reference()));
+  co_return entered(inode);
+}
+
 Entry Operations::entered(const LockedInode& inode) {
   ++inode.inode().lookups;
   return Entry{attributes_of(inode.dinode(), fs_.volume().geometry)};
@@ -83,11 +91,11 @@ Task<Result<Entry>> Operations::lookup(BlockNo directory, std::string name) {
   CO_TRY(LockedInode locked, co_await lock(directory, GlockMode::shared));
   if (!locked.is_directory()) co_return fail(ENOTDIR);
   CO_TRY(DirectoryEntry found, co_await fs_.directories().lookup(locked, name));
-  if (found.address == locked.address()) co_return entered(locked);
+  if (found.address == locked.address()) co_return co_await enter(locked);
   co_await read_ahead_of_lookups(locked, found.address);
   CO_TRY(InodeRef inode, fs_.inodes().get(found.address, found.formal_number));
   CO_TRY(LockedInode child, co_await lock(std::move(inode), GlockMode::shared));
-  co_return entered(child);
+  co_return co_await enter(child);
 }
 
 Task<Result<Entry>> Operations::lookup_handle(BlockNo address, std::optional<std::uint64_t> generation) {
@@ -104,19 +112,19 @@ Task<Result<Entry>> Operations::lookup_handle(BlockNo address, std::optional<std
   if (generation && *generation != inode->formal_number()) co_return fail(ESTALE);
   CO_TRY(LockedInode locked, co_await lock(std::move(inode), GlockMode::shared));
   if (locked.dinode().nlink == 0 || (locked.dinode().flags & ondisk::kDinodeSystem) != 0) co_return fail(ESTALE);
-  co_return entered(locked);
+  co_return co_await enter(locked);
 }
 
 Task<Result<Entry>> Operations::lookup_parent(BlockNo directory) {
   CO_TRY(LockedInode locked, co_await lock(directory, GlockMode::shared));
   if (!locked.is_directory()) co_return fail(ENOTDIR);
   CO_TRY(DirectoryEntry found, co_await fs_.directories().lookup(locked, ".."));
-  if (found.address == locked.address()) co_return entered(locked);
+  if (found.address == locked.address()) co_return co_await enter(locked);
   // The parent comes before its child in the order of locks.
   locked.release();
   CO_TRY(InodeRef inode, fs_.inodes().get(found.address, found.formal_number));
   CO_TRY(LockedInode parent, co_await lock(std::move(inode), GlockMode::shared));
-  co_return entered(parent);
+  co_return co_await enter(parent);
 }
 
 void Operations::forget(BlockNo inode, std::uint64_t count) {
@@ -182,8 +190,12 @@ Task<DirectoryCookie> Operations::read_dinodes_ahead(const LockedInode& director
   auto collect = [&](std::string_view name, const DirectoryEntry& entry, DirectoryCookie next) {
     reached = next;
     if (!is_dot(name) && !fs_.volume().cache.contains(entry.address)) {
-      glocks.push_back(fs_.volume().glocks.get(GlockType::inode, entry.address.value));
-      wanted.push_back({&glocks.back()->blocks(), entry.address});
+      GlockRef glock = fs_.volume().glocks.get(GlockType::inode, entry.address.value);
+      // What is read while another node may change it must not be cached.
+      if (covers(glock->node_mode(), GlockMode::shared)) {
+        wanted.push_back({&glock->blocks(), entry.address});
+        glocks.push_back(std::move(glock));
+      }
     }
     return ++listed < entries;
   };
@@ -233,7 +245,8 @@ Task<Result<>> Operations::list_plus(BlockNo directory, DirectoryCookie cookie, 
       entry.attributes.mode = static_cast<std::uint32_t>(DTTOIF(listed.entry.type));
       if (inode != nullptr) {
         // A damaged inode must not hide the names beside it.
-        if (auto child = co_await lock(inode, GlockMode::shared)) {
+        auto child = co_await lock(inode, GlockMode::shared);
+        if (child && co_await fs_.inodes().pin(inode)) {
           entry.attributes = attributes_of(child->dinode(), fs_.volume().geometry);
         } else {
           inode = nullptr;

@@ -178,6 +178,8 @@ class Operations {
   Task<DirectoryCookie> read_dinodes_ahead(const LockedInode& directory, DirectoryCookie cookie, std::size_t entries);
   /// Before the dinode at `wanted` is read for a lookup.
   Task<void> read_ahead_of_lookups(const LockedInode& directory, BlockNo wanted);
+  /// Counts a reference of the kernel.
+  Task<Result<Entry>> enter(const LockedInode& inode);
   Entry entered(const LockedInode& inode);
   WallTime now() const;
   /// Whether a read moves the access time.
@@ -189,8 +191,10 @@ class Operations {
   struct NewInode;
   Task<Result<Entry>> make(BlockNo directory, std::string name, NewNode node, Caller caller, bool named);
   Task<Result<NewInode>> inherit(const LockedInode& directory, const NewNode& node, Caller caller);
-  Task<Result<LockedInode>> lay_out(Transaction& transaction, Allotment& allotment, const LockedInode& directory,
-                                    const NewNode& node, const NewInode& traits, bool named);
+  Task<Result<InodeTable::NewPlace>> find_place(AllotmentRequest request, Allotment& allotment);
+  Task<Result<LockedInode>> lay_out(Transaction& transaction, Allotment& allotment, InodeTable::NewPlace new_place,
+                                    const LockedInode& directory, const NewNode& node, const NewInode& traits,
+                                    bool named);
   Task<Result<>> remove(BlockNo directory, std::string name, bool is_directory);
   Task<Result<std::string>> read_long_target(const LockedInode& inode);
 

@@ -72,11 +72,11 @@ Task<Result<Operations::NewInode>> Operations::inherit(const LockedInode& direct
 }
 
 Task<Result<LockedInode>> Operations::lay_out(Transaction& transaction, Allotment& allotment,
-                                              const LockedInode& directory, const NewNode& node, const NewInode& traits,
-                                              bool named) {
+                                              InodeTable::NewPlace new_place, const LockedInode& directory,
+                                              const NewNode& node, const NewInode& traits, bool named) {
   CO_TRY(Allotment::NewDinode place,
          allotment.take_dinode(transaction, named ? BlockState::dinode : BlockState::unlinked));
-  CO_TRY(LockedInode inode, co_await fs_.inodes().lock_new(place.block, place.generation));
+  CO_TRY(LockedInode inode, fs_.inodes().make(std::move(new_place), place.generation));
   std::span<std::byte> block = transaction.modify(inode.block());
   auto& dinode = view<Dinode>(block);
   dinode.header.set(MetaType::dinode);
@@ -114,6 +114,20 @@ Task<Result<LockedInode>> Operations::lay_out(Transaction& transaction, Allotmen
   co_return inode;
 }
 
+/// A place for a new inode, with its glock, and the allotment that it is taken from.
+Task<Result<InodeTable::NewPlace>> Operations::find_place(AllotmentRequest request, Allotment& allotment) {
+  for (;;) {
+    CO_TRY(allotment, co_await fs_.allocator().allot(request));
+    CO_TRY(const BlockNo block, allotment.set_dinode_aside());
+    CO_TRY(std::optional<InodeTable::NewPlace> place, co_await fs_.inodes().claim(block));
+    if (place) co_return *std::move(place);
+    // Somebody still looks at what the block was before. He may wait for the resource group.
+    allotment = Allotment();
+    GlockRef glock = fs_.volume().glocks.get(GlockType::inode, block.value);
+    CO_TRY_VOID(co_await glock->acquire(GlockMode::exclusive));
+  }
+}
+
 Task<Result<Entry>> Operations::make(BlockNo directory, std::string name, NewNode node, Caller caller, bool named) {
   CO_TRY(LockedInode parent, co_await lock_to_change_names(directory, false));
   Directories::Insertion insertion;
@@ -132,12 +146,13 @@ Task<Result<Entry>> Operations::make(BlockNo directory, std::string name, NewNod
   request.exempt_from_limits = caller.uid == 0;
   request.spread =
       S_ISDIR(node.mode) && (directory == fs_.root() || (parent.dinode().flags & kDinodeTopDirectory) != 0);
-  CO_TRY(Allotment allotment, co_await fs_.allocator().allot(request));
+  Allotment allotment;
+  CO_TRY(InodeTable::NewPlace place, co_await find_place(request, allotment));
 
   TransactionSize size;
   size.blocks = 1 + traits.attribute_blocks + allotment.log_blocks() + (named ? insertion.log_blocks() : 0);
   CO_TRY(Transaction transaction, co_await fs_.volume().journal->begin(size));
-  auto inode = co_await lay_out(transaction, allotment, parent, node, traits, named);
+  auto inode = co_await lay_out(transaction, allotment, std::move(place), parent, node, traits, named);
   if (!inode) co_return std::unexpected(broken(inode.error()));
   if (named) {
     const DirectoryEntry entry{inode->address(), inode->inode().formal_number(),
@@ -170,6 +185,7 @@ Task<Result<Entry>> Operations::link(BlockNo target, BlockNo directory, std::str
   if (inode.is_directory()) co_return fail(EPERM);
   if ((inode.dinode().flags & (kDinodeImmutable | kDinodeAppendOnly)) != 0) co_return fail(EPERM);
   if (inode.dinode().nlink == UINT32_MAX) co_return fail(EMLINK);
+  CO_TRY_VOID(co_await fs_.inodes().pin(inode.reference()));
   const bool was_unnamed = inode.dinode().nlink == 0;
   if (was_unnamed && !inode.inode().unlinked) co_return fail(ENOENT);
   CO_TRY(Directories::Insertion insertion, co_await fs_.directories().prepare_insert(parent, name));

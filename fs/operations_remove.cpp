@@ -104,7 +104,7 @@ struct Operations::Rename {
 };
 
 /// The directories above `directory`, nearest first, up to the root. The tree's shape must be kept still
-/// (rename_mutex).
+/// (rename_glock).
 Task<Result<std::vector<BlockNo>>> Operations::path_above(BlockNo directory) {
   std::vector<BlockNo> path;
   InodeRef at = fs_.inodes().find(directory);
@@ -126,7 +126,10 @@ Task<Result<>> Operations::rename(BlockNo old_directory, std::string old_name, B
                                   std::string new_name, RenameMode mode) {
   InodeRef gone;
   {
-    Mutex::Guard still = old_directory == new_directory ? Mutex::Guard() : co_await fs_.rename_mutex().lock();
+    GlockHolder still;
+    if (old_directory != new_directory) {
+      CO_TRY(still, co_await fs_.rename_glock().acquire(GlockMode::exclusive));
+    }
     Rename rename;
     rename.mode = mode;
     rename.old_name = std::move(old_name);

@@ -23,6 +23,7 @@ class QuotaFile {
   QuotaFile(Volume& volume, Allocator& allocator, MetadataTree& tree, InodeRef inode)
       : volume_(volume), allocator_(allocator), tree_(tree), inode_(std::move(inode)) {}
 
+  BlockNo inode() const { return inode_->address(); }
   /// The record as it stands in the file; zeros where there is none.
   Task<Result<ondisk::Quota>> read(QuotaId id);
   /// Changes records, growing the file where needed, several records in one transaction. `change` gets each record

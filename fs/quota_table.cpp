@@ -211,6 +211,12 @@ Task<Result<>> QuotaTable::sync() {
   co_return Result<>{};
 }
 
+void QuotaTable::forget_records(BlockNo inode) {
+  if (!file_ || file_->inode() != inode) return;
+  for (auto& [id, entry] : entries_)
+    entry.record.reset();
+}
+
 void QuotaTable::add_to(LogHeaderExtras& extras) const {
   extras.quota_inode = changes_inode_;
 }

@@ -94,6 +94,8 @@ class QuotaTable {
   /// Changes for which the quota file cannot grow stay where they are, with a warning.
   Task<Result<>> sync();
   void add_to(LogHeaderExtras& extras) const;
+  /// If that is the quota file's inode: another node may change it from now on.
+  void forget_records(BlockNo inode);
 
  private:
   /// A user's and a group's slot for each of two owners.

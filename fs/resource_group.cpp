@@ -141,6 +141,15 @@ void ResourceGroup::unload() {
   loaded_.reset();
 }
 
+void ResourceGroup::forget() {
+  CHECK_INVARIANT(reserved() == 0);
+  ++times_forgotten_;
+  loaded_.reset();
+  last_free_ = blocks_;
+  last_dinodes_ = blocks_;
+  no_allocate_ = false;
+}
+
 bool ResourceGroup::idle() const {
   return loaded_->reserved == 0 && loaded_->freed.empty() && loaded_->windows.empty() &&
          std::ranges::all_of(loaded_->segments, [](const Segment& segment) { return segment.held.empty(); });

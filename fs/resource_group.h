@@ -55,6 +55,11 @@ class ResourceGroup {
   Task<Result<>> load(BlockCache& cache, BlockOwner& owner, std::uint32_t least_free);
   /// Lets go of the cached blocks. Nothing may be reserved or held.
   void unload();
+  /// The group's glock is given up to another node: everything that was known is forgotten, windows and blocks held for
+  /// a commit (that has been made) or a discard (that is not) included. Nothing may be reserved.
+  void forget();
+  /// Counts calls of forget(), to notice them.
+  std::uint64_t times_forgotten() const { return times_forgotten_; }
   /// True if unload() would lose nothing that matters: no window, no held blocks, nothing reserved.
   bool idle() const;
 
@@ -170,6 +175,7 @@ class ResourceGroup {
   std::uint32_t last_free_;     ///< as last seen; all blocks before the first look
   std::uint32_t last_dinodes_;  ///< likewise
   std::uint64_t times_freed_ = 0;
+  std::uint64_t times_forgotten_ = 0;
   bool no_allocate_ = false;
   bool damaged_ = false;
   std::unique_ptr<Loaded> loaded_;

@@ -85,8 +85,10 @@ std::size_t ResourceGroups::find(BlockNo block) const {
   return slot->group.contains(block) ? static_cast<std::size_t>(slot - slots_.begin()) : slots_.size();
 }
 
-Task<Result<GroupUse>> ResourceGroups::use(std::size_t index, std::uint32_t least_free) {
+Task<Result<GroupUse>> ResourceGroups::use(std::size_t index, std::uint32_t least_free, bool again) {
   Slot& slot = slots_[index];
+  while (!again && slot.active != nullptr && slot.active->holder.held() && slot.active->glock->overdue())
+    co_await changed_.wait();
   if (slot.active == nullptr) {
     slot.active = std::make_unique<Active>();
     slot.active->index = index;
@@ -159,6 +161,7 @@ void ResourceGroups::leave(std::size_t index) {
   if (--active.users > 0) return;
   CHECK_INVARIANT(slots_[index].group.reserved() == 0);
   active.holder.release();
+  changed_.notify_all();
   if (!slots_[index].group.loaded()) {
     slots_[index].active.reset();
     return;
@@ -166,6 +169,18 @@ void ResourceGroups::leave(std::size_t index) {
   unused_.push_back(active);
   const std::uint64_t limit = volume_.options.cache_bytes / kLoadedShare;
   if (loaded_bytes_ > limit) unload_beyond(limit);
+}
+
+void ResourceGroups::forget(BlockNo address) {
+  auto place = std::ranges::lower_bound(slots_, address, {}, [](const Slot& slot) { return slot.group.address(); });
+  if (place == slots_.end() || place->group.address() != address) return;
+  CHECK_INVARIANT(place->active == nullptr || !place->active->holder.held());
+  awaiting_.erase(static_cast<std::size_t>(place - slots_.begin()));
+  if (place->group.loaded()) loaded_bytes_ -= bytes_of(place->group);
+  place->group.forget();
+  if (place->active == nullptr || place->active->users != 0) return;
+  if (place->active->is_linked()) unused_.erase(unused_.iterator_to(*place->active));
+  place->active.reset();
 }
 
 void ResourceGroups::unload_beyond(std::uint64_t limit_bytes) {

@@ -67,8 +67,12 @@ class ResourceGroups {
   std::size_t find(BlockNo block) const;
   std::uint64_t total_blocks() const { return total_blocks_; }
 
-  /// Has the group for use; it is loaded, unless fewer than `least_free` blocks are free in it.
-  Task<Result<GroupUse>> use(std::size_t index, std::uint32_t least_free);
+  /// Has the group for use; it is loaded, unless fewer than `least_free` blocks are free in it. Where other nodes have
+  /// waited for it long enough, does not join those who use it but queues behind the others; `again`: the caller uses
+  /// it already.
+  Task<Result<GroupUse>> use(std::size_t index, std::uint32_t least_free, bool again = false);
+  /// The glock of the group whose header is at `address` is given up to another node; the group is not in use.
+  void forget(BlockNo address);
   /// Blocks of the group were freed; they can be used again when that has committed.
   void note_freed(std::size_t index) { awaiting_.insert(index); }
   /// True if some group may hold blocks whose freeing has not committed or was not noticed to have.

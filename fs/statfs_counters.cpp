@@ -72,6 +72,7 @@ Task<Result<SpaceFigures>> StatfsCounters::figures() {
 }
 
 Task<Result<>> StatfsCounters::sync() {
+  if (local_ == Counts{}) co_return Result<>{};
   CO_TRY(LockedInode master, co_await lock_master(GlockMode::exclusive));
   if (local_ == Counts{}) co_return Result<>{};
   CO_TRY(Transaction transaction, co_await volume_.journal->begin({.blocks = 2}));

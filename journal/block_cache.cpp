@@ -113,6 +113,10 @@ Task<Result<BlockRef>> BlockCache::read(BlockOwner& owner, BlockNo number, Block
       co_await read_done_.wait();
       continue;
     }
+    if (shared_ && block->owner_ != &owner && block->references_ == 1 && block->clean()) {
+      forget(*block);
+      continue;
+    }
     CO_TRY_VOID(check(*block, owner, check_block));
     co_return block;
   }
@@ -206,6 +210,21 @@ void BlockCache::drop(BlockOwner& owner) {
     forget(block);
     if (last) return;  // the owner may be gone
   }
+}
+
+Task<void> BlockCache::release(BlockOwner& owner) {
+  while (std::ranges::any_of(owner.blocks_, [](const Block& block) { return block.reading_; }))
+    co_await read_done_.wait();
+  drop(owner);
+}
+
+bool BlockCache::forget_clean(BlockNo number) {
+  auto found = blocks_.find(number);
+  if (found == blocks_.end()) return true;
+  Block& block = *found->second;
+  if (block.references_ != 0 || block.reading_ || !block.clean()) return false;
+  forget(block);
+  return true;
 }
 
 void BlockCache::drop_clean() {

@@ -112,6 +112,8 @@ class BlockOwner {
  private:
   friend class BlockCache;
   friend class Journal;
+  friend class Transaction;
+  std::uint64_t logged_in_ = 0;  ///< last set of transactions that changed one of the blocks; 0: none
   boost::intrusive::list<
       Block, boost::intrusive::base_hook<boost::intrusive::list_base_hook<boost::intrusive::tag<OwnerTag>, BlockHook>>>
       blocks_;
@@ -148,6 +150,13 @@ class BlockCache {
   bool contains(BlockNo number) const { return blocks_.contains(number); }
   /// Drops the owner's blocks; none may be pinned or in the log (Journal::sync(owner) sees to that), none referenced.
   void drop(BlockOwner& owner);
+  /// The same, after reads ahead of its blocks have ended.
+  Task<void> release(BlockOwner& owner);
+  /// Other nodes change the volume, too: a block that nobody uses, found under another owner than the one who reads it,
+  /// is taken for a leftover (of an inode that another node has freed since) and read anew, not for damage.
+  void set_shared(bool shared) { shared_ = shared; }
+  /// The block was written past the cache: drops it if it is cached. False if it is in use.
+  bool forget_clean(BlockNo number);
   /// Drops clean, unreferenced blocks of all owners.
   void drop_clean();
   /// Forgets everything without writing, after a withdraw or when a mount ends. Blocks still referenced live on,
@@ -181,6 +190,7 @@ class BlockCache {
   Device& device_;
   const ondisk::Geometry& geometry_;
   std::uint64_t limit_bytes_;
+  bool shared_ = false;
   std::unordered_map<BlockNo, Block*> blocks_;
   boost::intrusive::list<
       Block, boost::intrusive::base_hook<boost::intrusive::list_base_hook<boost::intrusive::tag<UnusedTag>, BlockHook>>>

@@ -199,10 +199,12 @@ Task<Result<>> Journal::write_commit(Commit& commit, std::uint32_t header_flags)
   co_await write_back_.freed_written();
   const std::uint32_t header_block = (start + log_blocks) % map_.size_blocks();
   const std::uint32_t tail = write_back_.tail().value_or(log_blocks != 0 ? start : header_block);
+  const std::uint64_t tail_set = write_back_.oldest_set().value_or(log_blocks != 0 ? commit.set : commit.set + 1);
   CO_TRY_VOID(co_await flush_device());
   CO_TRY_VOID(co_await write_header(commit.extras, header_block, tail, header_flags));
   head_ = (header_block + 1) % map_.size_blocks();
   tail_ = tail;
+  tail_set_ = tail_set;
   if (log_blocks != 0) write_back_.add(commit.set, start, commit.states);
   if (used_log_blocks() > map_.size_blocks() / 2) space_wanted_.set();
   co_return Result<>{};
@@ -257,6 +259,27 @@ Task<Result<>> Journal::make_space() {
 Task<Result<>> Journal::empty_log() {
   CO_TRY_VOID(co_await flush());
   co_return co_await make_space();
+}
+
+Task<Result<>> Journal::sync(const BlockOwner& owner) {
+  // The owner may be changed again, or go, while this waits: what matters is what was changed before the call.
+  const std::uint64_t set = owner.logged_in_;
+  if (set < tail_set_) co_return Result<>{};
+  if (committed_set_ < set) CO_TRY_VOID(co_await flush());
+  co_return co_await move_tail_past(set);
+}
+
+Task<Result<>> Journal::move_tail_past(std::uint64_t set) {
+  while (tail_set_ <= set) {
+    if (failed_) co_return fail(EIO);
+    Result<> written = co_await write_back_.write(set);
+    check_failure(written);
+    CO_TRY_VOID(written);
+    Mutex::Guard guard = co_await flushing_.lock();
+    // Whoever was committing may have moved it along.
+    if (tail_set_ <= set) CO_TRY_VOID(co_await commit_running_set(ondisk::kLogHeadFlushNormal));
+  }
+  co_return Result<>{};
 }
 
 Task<void> Journal::run_write_back() {

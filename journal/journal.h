@@ -138,6 +138,11 @@ class Journal {
   /// Commits, writes everything committed in place and moves the tail past it: a replay would find nothing of what was
   /// changed before the call.
   Task<Result<>> empty_log();
+  /// The same for what was changed under one owner, whose blocks nobody changes meanwhile: they are in their places,
+  /// stable, and no replay of this journal would touch them. Afterwards another node may change them. Older changes of
+  /// others go along, for the log is emptied from its old end; revokes of the owner's blocks alone would do, too, but
+  /// cost more log blocks, and a list of all that the log holds.
+  Task<Result<>> sync(const BlockOwner& owner);
   /// Commits and writes everything in place, then writes a header with no active entries (kLogHeadUnmount if
   /// `unmount`). The journal is then clean; after unmount nothing more may begin.
   Task<Result<>> shut_down(bool unmount);
@@ -189,6 +194,7 @@ class Journal {
   Task<Result<>> write_header(const LogHeaderExtras& extras, std::uint32_t block, std::uint32_t tail,
                               std::uint32_t flags);
   Task<Result<>> make_space();
+  Task<Result<>> move_tail_past(std::uint64_t set);
   Task<Result<>> flush_device();
   Task<Result<>> flush_device_cache();
   std::uint32_t used_log_blocks() const;
@@ -214,8 +220,9 @@ class Journal {
 
   std::uint32_t committing_log_blocks_ = 0;  ///< of the set on its way to the log, header included
   std::vector<OrderedData*> committing_ordered_;
-  std::uint32_t head_ = 0;  ///< journal block of the next flush
-  std::uint32_t tail_ = 0;  ///< journal block where replay would begin, as the last header says
+  std::uint32_t head_ = 0;      ///< journal block of the next flush
+  std::uint32_t tail_ = 0;      ///< journal block where replay would begin, as the last header says
+  std::uint64_t tail_set_ = 1;  ///< the earliest set of transactions that a replay would find
   std::uint64_t sequence_ = 0;
 
   Mutex begin_turn_;       ///< those who wait for log space, in order

@@ -28,6 +28,7 @@ std::span<std::byte> Transaction::add(Block& block, bool journaled_data) {
     --unused_.blocks;
     --journal_->open_size_.blocks;
     block.pinned_ = true;
+    block.owner_->logged_in_ = journal_->running_set_;
     block.journaled_data_ = journaled_data;
     block.running_index_ = running.blocks.size();
     running.blocks.emplace_back(&block);

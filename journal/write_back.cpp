@@ -47,6 +47,12 @@ std::optional<std::uint32_t> WriteBack::tail() {
   return checkpoints_.front()->log_block;
 }
 
+std::optional<std::uint64_t> WriteBack::oldest_set() {
+  pop_done();
+  if (checkpoints_.empty()) return std::nullopt;
+  return checkpoints_.front()->set;
+}
+
 void WriteBack::pop_done() {
   while (!checkpoints_.empty() && checkpoints_.front()->outstanding == 0)
     checkpoints_.pop_front();

@@ -38,6 +38,8 @@ class WriteBack {
   void forget(Block& block);
   /// Log block of the oldest checkpoint that is not done, or nullopt if all are.
   std::optional<std::uint32_t> tail();
+  /// Set of the oldest checkpoint that is not done, or nullopt if all are.
+  std::optional<std::uint64_t> oldest_set();
   /// Writes the states of checkpoints up to `last_set`, oldest first, in disk order within a batch; those being written
   /// already are waited for. Not flushed. The first device error ends it.
   Task<Result<>> write(std::uint64_t last_set);

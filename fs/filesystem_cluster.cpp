@@ -1,0 +1,119 @@
+// A mount as one of several nodes: what happens when a glock comes down, who frees an inode, journals of dead nodes.
+#include "fs/filesystem.h"
+#include "fs/system_inode.h"
+#include "offline/volume_reader.h"
+
+namespace corral {
+
+namespace {
+/// Other nodes learn of this one's changes of the volume's totals so often (GFS2's statfs_quantum, quota_quantum).
+constexpr Duration kTotalsInterval = std::chrono::seconds(30);
+}  // namespace
+
+class Filesystem::Keeper final : public GlockKeeper {
+ public:
+  explicit Keeper(Filesystem& filesystem) : fs_(filesystem) {}
+
+  Task<Result<>> write(Glock& glock) override {
+    if (!fs_.volume_.writable()) co_return fs_.volume_.withdrawn ? Result<>(fail(EIO)) : Result<>{};
+    if (glock.name().type == GlockType::inode) {
+      // The data first: the commit that points to it waits for it anyhow.
+      if (InodeRef inode = fs_.inodes_->find(BlockNo(glock.name().number)))
+        CO_TRY_VOID(co_await fs_.data_->write_back(*inode));
+    }
+    co_return co_await fs_.journal_->sync(glock.blocks());
+  }
+
+  void forget(const GlockName& name) override { fs_.allocator_->forget(name); }
+
+  void iopen_wanted(BlockNo address) override {
+    if (!fs_.volume_.writable() || fs_.unmounting_.is_set()) return;
+    InodeRef inode = fs_.inodes_->find(address);
+    if (inode == nullptr) {
+      fs_.reclaims_->spawn(fs_.reclaim_left_over(address));
+      return;
+    }
+    inode->free_wanted = true;
+    fs_.reclaim_if_unused(inode);
+  }
+
+  void glock_failed(const Error& error) override { fs_.volume_.withdraw(error); }
+
+ private:
+  Filesystem& fs_;
+};
+
+Task<Result<>> Filesystem::join_cluster() {
+  keeper_ = std::make_unique<Keeper>(*this);
+  glocks_.set_keeper(keeper_.get(), &cache_);
+  cache_.set_shared(glocks_.clustered());
+  if (!glocks_.clustered() || options_.spectator) co_return Result<>{};
+  // Held for as long as the journal is this node's: whoever gets it next replays the journal first.
+  GlockRef glock = glocks_.get(GlockType::journal, environment_.journal.value);
+  CO_TRY(journal_glock_, co_await glock->acquire(GlockMode::exclusive));
+  co_return Result<>{};
+}
+
+/// A replay adds the journal's statfs change to the master file on the disk, past the cache.
+Task<Result<std::vector<OfflineReplay>>> Filesystem::replay_beside_others(JournalId journal) {
+  CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
+  CO_TRY(OfflineInode statfs, co_await reader.system_file("statfs"));
+  GlockRef glock = glocks_.get(GlockType::inode, statfs.number().value);
+  CO_TRY(GlockHolder totals, co_await glock->acquire(GlockMode::exclusive, LockHow::recover));
+  CO_TRY_VOID(co_await keeper_->write(*glock));
+  co_await cache_.release(glock->blocks());
+  OfflineReplayOptions how;
+  how.dry_run = environment_.device.geometry().read_only;
+  how.only = journal;
+  co_return co_await replay_offline(environment_.executor, reader, how, volume_.log);
+}
+
+Task<Result<ReplayReport>> Filesystem::recover_journal(JournalId journal) {
+  CO_TRY_VOID(volume_.check_writable());
+  CHECK_INVARIANT(journal != environment_.journal);
+  GlockRef glock = glocks_.get(GlockType::journal, journal.value);
+  CO_TRY(GlockHolder holder, co_await glock->acquire(GlockMode::exclusive, LockHow::recover));
+  CO_TRY(std::vector<OfflineReplay> replays, co_await replay_beside_others(journal));
+  ReplayReport report = std::move(replays.at(0).report);
+  if (Result<> forgotten = forget_replayed(report); !forgotten) {
+    volume_.withdraw(forgotten.error());
+    co_return std::unexpected(forgotten.error());
+  }
+  co_return report;
+}
+
+/// What the dead node had changed, it had locked: nothing of it can be cached here but leftovers.
+Result<> Filesystem::forget_replayed(const ReplayReport& report) {
+  for (const LoggedBlock& block : report.plan.blocks) {
+    if (block.fate != LoggedBlock::Fate::write || cache_.forget_clean(block.place)) continue;
+    return fail_corrupt(
+        "block {} was changed by a node that had died and by this one at the same time; unmount and "
+        "run fsck",
+        block.place.value);
+  }
+  return {};
+}
+
+Task<void> Filesystem::keep_totals() {
+  while (!co_await unmounting_.wait_until(environment_.executor.now() + kTotalsInterval)) {
+    if (!volume_.writable()) co_return;
+    // A failure is the journal's, which has reported it, or lack of space, which passes.
+    static_cast<void>(co_await allocator_->sync_quota());
+    static_cast<void>(co_await allocator_->sync_statfs());
+  }
+}
+
+/// True if no other node has the inode in memory and it was not freed yet; its glock is held exclusively. `iopen` then
+/// keeps it so. If others have it, they were told, and the last of them to let go tries again.
+Task<Result<bool>> Filesystem::may_free(Inode& inode, GlockHolder& iopen) {
+  if (!glocks_.clustered()) co_return inode.unlinked;
+  inode.iopen.release();
+  GlockRef glock = glocks_.get(GlockType::iopen, inode.address().value);
+  CO_TRY(std::optional<GlockHolder> holder, co_await glock->attempt(GlockMode::exclusive));
+  if (!holder) co_return false;
+  iopen = *std::move(holder);
+  CO_TRY(const ondisk::BlockState state, co_await allocator_->state_of(inode.address()));
+  co_return state == ondisk::BlockState::unlinked;
+}
+
+}  // namespace corral

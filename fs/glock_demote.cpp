@@ -1,0 +1,179 @@
+// The node's own mode of a glock: asking the lock space for more, and giving up what other nodes want.
+#include <algorithm>
+#include <utility>
+
+#include "fs/glock.h"
+
+namespace corral {
+
+namespace {
+/// Locks that the node keeps although nothing is cached under them.
+constexpr std::size_t kMostIdle = 65536;
+
+/// The strongest mode that `wanted` on another node leaves to one that has `has`.
+GlockMode mode_beside(GlockMode has, GlockMode wanted) {
+  if (compatible(has, wanted)) return has;
+  return wanted == GlockMode::shared && has == GlockMode::exclusive ? GlockMode::shared : GlockMode::unlocked;
+}
+}  // namespace
+
+void Glock::other_wants(GlockMode wanted) {
+  // While a change is under way the call may be about what it brings.
+  if (!changing_ && compatible(node_mode_, wanted)) return;
+  const GlockMode to = changing_ ? mode_beside(GlockMode::exclusive, wanted) : mode_beside(node_mode_, wanted);
+  if (!demote_to_) demote_not_before_ = held_by_anyone() || contended() ? hold_until_ : now();
+  if (!demote_to_ || covers(*demote_to_, to)) demote_to_ = to;
+  advance();
+}
+
+bool Glock::must_change() const {
+  if (changing_ || table_.refusing_) return false;
+  if (demote_to_) return !table_.settled_ && !held_by_anyone();
+  if (queue_.empty()) return false;
+  const GlockMode wanted = static_cast<const Request&>(*queue_.first()).mode;
+  return !covers(node_mode_, wanted) && compatible_with_holders(wanted);
+}
+
+void Glock::advance() {
+  grant_in_order();
+  if (running_ || table_.changes_ == nullptr || !must_change()) return;
+  running_ = true;
+  table_.changes_->spawn(run_changes());
+}
+
+Task<void> Glock::run_changes() {
+  GlockRef self(this);
+  co_await table_.executor_.yield();  // whoever started this is in the middle of something
+  while (must_change()) {
+    co_await change_once();
+    grant_in_order();
+  }
+  running_ = false;
+  change_ended_.notify_all();
+}
+
+Task<void> Glock::change_once() {
+  if (!demote_to_) {
+    const auto& first = static_cast<const Request&>(*queue_.first());
+    co_return co_await promote(first.mode, first.how);
+  }
+  // The hold time is for those whom the present mode is of use to.
+  const bool stuck = contended() && !covers(node_mode_, static_cast<const Request&>(*queue_.first()).mode);
+  if (!stuck && now() < demote_not_before_) co_return co_await table_.executor_.sleep_until(demote_not_before_);
+  if (table_.on_invalidate) {
+    const std::uint32_t grants_before = grants_;
+    co_await table_.on_invalidate(name_, *demote_to_);
+    // What was answered meanwhile may be cached again.
+    if (grants_ != grants_before || !must_change()) co_return;
+  }
+  co_await demote(*demote_to_);
+}
+
+Task<void> Glock::promote(GlockMode mode, LockHow how) {
+  // Nothing but exclusive can be had on top of another mode.
+  if (node_mode_ != GlockMode::unlocked && mode != GlockMode::exclusive) {
+    co_return co_await demote(GlockMode::unlocked);
+  }
+  changing_ = true;
+  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, how, {});
+  changing_ = false;
+  switch (answer.outcome) {
+    case LockOutcome::granted:
+      note_granted(mode, answer.value);
+      co_return;
+    case LockOutcome::denied:
+      co_return co_await demote(GlockMode::unlocked);
+    case LockOutcome::withdrawn:
+      table_.keeper_->glock_failed(Error(EIO, describe() + ": the lock space is lost", ErrorKind::device));
+  }
+}
+
+void Glock::note_granted(GlockMode mode, const LockValue& value) {
+  node_mode_ = mode;
+  value_ = value;
+  hold_until_ = now() + hold_;
+  if (demote_to_) demote_not_before_ = hold_until_;
+}
+
+/// Comes down, whether others want it or not; nobody holds it.
+Task<void> Glock::demote(GlockMode to) {
+  CHECK_INVARIANT(!held_by_anyone());
+  if (covers(to, node_mode_)) co_return note_demoted(node_mode_);
+  changing_ = true;
+  if (node_mode_ == GlockMode::exclusive) {
+    Result<> written = co_await table_.keeper_->write(*this);
+    if (!written && !table_.refusing_) table_.keeper_->glock_failed(written.error().within(describe()));
+  }
+  if (to == GlockMode::unlocked && !table_.refusing_) {
+    table_.keeper_->forget(name_);
+    co_await table_.cache_->release(blocks_);
+  }
+  if (table_.refusing_) {
+    changing_ = false;  // what could not be written must not be seen by others: the lock stays
+    co_return;
+  }
+  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, to, LockHow::wait, value_);
+  changing_ = false;
+  if (answer.outcome == LockOutcome::withdrawn) {
+    table_.keeper_->glock_failed(Error(EIO, describe() + ": the lock space is lost", ErrorKind::device));
+    co_return;
+  }
+  note_demoted(to);
+}
+
+void Glock::note_demoted(GlockMode mode) {
+  node_mode_ = mode;
+  hold_ = contended() ? std::min(hold_ * 2, kLongestHold) : std::max(hold_ / 2, kLeastHold);
+  if (demote_to_ && covers(*demote_to_, mode)) demote_to_.reset();
+}
+
+void GlockTable::blocked(GlockName name, GlockMode wanted) {
+  if (refusing_ || settled_) return;
+  auto found = glocks_.find(name);
+  if (found != glocks_.end()) {
+    GlockRef glock(found->second.get());
+    glock->other_wants(wanted);
+  }
+  if (name.type == GlockType::iopen && wanted == GlockMode::exclusive) keeper_->iopen_wanted(BlockNo(name.number));
+}
+
+void GlockTable::note_idle(Glock& glock) {
+  if (refusing_ || settled_ || glock.is_linked()) return;
+  idle_.push_back(glock);
+  if (idle_.size() <= kMostIdle) return;
+  GlockRef oldest(&idle_.front());
+  oldest->other_wants(GlockMode::exclusive);
+}
+
+Task<void> GlockTable::settle() {
+  settled_ = true;
+  co_await changes_->join();
+}
+
+Task<void> GlockTable::leave() {
+  lock_space_.set_client(nullptr);
+  CHECK_INVARIANT(changes_ == nullptr || changes_->running() == 0);
+  co_await lock_space_.leave();
+  idle_.clear();
+  std::erase_if(glocks_, [](const auto& item) { return item.second->is_idle(); });
+  for (const auto& [name, glock] : glocks_)
+    glock->node_mode_ = standing_mode_;
+}
+
+std::vector<std::string> GlockTable::waiting() const {
+  static constexpr const char* kModes[] = {"UN", "SH", "DF", "EX"};
+  std::vector<std::string> lines;
+  for (const auto& [name, glock] : glocks_) {
+    if (glock->queue_.empty() && !glock->changing_ && !glock->demote_to_) continue;
+    lines.push_back(fmt::format(
+        "{}: type {} number {}, node has {}, {} shared {} deferred {} exclusive holders, {}{}{}", glock->describe(),
+        static_cast<int>(name.type), name.number, kModes[static_cast<int>(glock->node_mode_)], glock->shared_,
+        glock->deferred_, glock->exclusive_, glock->queue_.empty() ? "" : "waited for, ",
+        glock->changing_ ? "changing, " : "",
+        glock->demote_to_ ? fmt::format("others leave {}", kModes[static_cast<int>(*glock->demote_to_)]) : ""));
+  }
+  std::ranges::sort(lines);
+  return lines;
+}
+
+}  // namespace corral
