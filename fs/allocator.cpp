@@ -469,6 +469,16 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::find_group(AllotmentReq
   co_return fail(ENOSPC);
 }
 
+Result<> Allocator::Impl::room_is_out_of_reach(std::uint32_t blocks) {
+  for (std::size_t index = 0; index < groups.count(); ++index) {
+    const ResourceGroup& group = groups.at(index);
+    if (group.damaged() && group.room_bound() >= blocks)
+      return fail_device(EIO, "{}: there is no space but in resource groups that cannot be used, {} among them",
+                         volume.device.name(), group.address().value);
+  }
+  return {};
+}
+
 Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::prepare(AllotmentRequest request,
                                                                  std::vector<Extent> extents) {
   CO_TRY_VOID(volume.check_writable());
@@ -505,6 +515,7 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::prepare(AllotmentReques
     co_await discards_finished();
     prepared = co_await find_group(request, sorted, false);
   }
+  if (is_no_space(prepared)) CO_TRY_VOID(room_is_out_of_reach(request.blocks));
   if (!prepared) co_return prepared;
   prepared->first.state_->room = std::move(room);
   prepared->first.state_->promise = std::move(promise);

@@ -80,6 +80,8 @@ struct Allocator::Impl {
   Task<Result<Prepared>> prepare(AllotmentRequest request, std::vector<Extent> extents);
   Result<std::vector<GroupExtents>> sort_extents(std::span<const Extent> extents) const;
   Task<Result<Prepared>> find_group(AllotmentRequest request, std::span<const GroupExtents> extents, bool picky);
+  /// EIO if the room that is wanted may be in groups that are damaged or cannot be read: the volume is not full.
+  Result<> room_is_out_of_reach(std::uint32_t blocks);
   struct Locked {
     std::vector<Release::State::Part> parts;
     GroupUse candidate;  ///< not held if the group cannot be read

@@ -41,6 +41,7 @@ class ResourceGroup {
 
   /// False if the group must not be used for allocation: NOALLOC flag, damaged, unreadable.
   bool may_allocate() const { return !no_allocate_ && !damaged_; }
+  bool damaged() const { return damaged_; }
   void set_damaged() { damaged_ = true; }
   /// An upper bound of the blocks that an allotment can have here, as far as is known without reading.
   std::uint32_t room_bound() const;

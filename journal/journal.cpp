@@ -183,6 +183,10 @@ Task<Journal::Commit> Journal::set_aside() {
   committing_log_blocks_ =
       log_blocks_for(geometry_, running_.metadata, running_.journaled_data, running_.revokes.size()) + 1;
   committing_ordered_ = commit.ordered;
+  // Now and not when the header is written: a block that a later transaction frees holds the tail no longer, but until
+  // that transaction commits a replay needs what the log has of it.
+  commit.tail = write_back_.tail().value_or(head_);
+  commit.tail_set = write_back_.oldest_set().value_or(committing_log_blocks_ > 1 ? commit.set : commit.set + 1);
   running_ = RunningSet{};
   work_.reset();
   setting_aside_ = false;
@@ -198,13 +202,11 @@ Task<Result<>> Journal::write_commit(Commit& commit, std::uint32_t header_flags)
   // After this commit freed blocks may be used again: no older write may still be on its way to them.
   co_await write_back_.freed_written();
   const std::uint32_t header_block = (start + log_blocks) % map_.size_blocks();
-  const std::uint32_t tail = write_back_.tail().value_or(log_blocks != 0 ? start : header_block);
-  const std::uint64_t tail_set = write_back_.oldest_set().value_or(log_blocks != 0 ? commit.set : commit.set + 1);
   CO_TRY_VOID(co_await flush_device());
-  CO_TRY_VOID(co_await write_header(commit.extras, header_block, tail, header_flags));
+  CO_TRY_VOID(co_await write_header(commit.extras, header_block, commit.tail, header_flags));
   head_ = (header_block + 1) % map_.size_blocks();
-  tail_ = tail;
-  tail_set_ = tail_set;
+  tail_ = commit.tail;
+  tail_set_ = commit.tail_set;
   if (log_blocks != 0) write_back_.add(commit.set, start, commit.states);
   if (used_log_blocks() > map_.size_blocks() / 2) space_wanted_.set();
   co_return Result<>{};

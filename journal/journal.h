@@ -182,6 +182,8 @@ class Journal {
     std::vector<BlockNo> revokes;
     std::vector<OrderedData*> ordered;
     LogHeaderExtras extras;
+    std::uint32_t tail = 0;      ///< journal block where a replay must begin after this commit
+    std::uint64_t tail_set = 0;  ///< the earliest set of transactions that it would find
   };
 
   bool fits(TransactionSize size) const;
