@@ -222,6 +222,7 @@ Task<Result<>> Filesystem::free_inode(InodeRef inode) {
   GlockHolder iopen;
   CO_TRY(const bool may, co_await may_free(*inode, iopen));
   // Somebody may have come by its number while the lock was waited for.
+  if (!inode->unlinked && !inode->free_wanted) co_return Result<>{};  // it was freed meanwhile
   if (!may || inode->lookups != 0 || inode->opens != 0) {
     inode->free_wanted = false;
     if (!may) inode->unlinked = false;
@@ -248,13 +249,18 @@ Task<Result<>> Filesystem::free_inode(InodeRef inode) {
   co_return Result<>{};
 }
 
+/// An inode in memory was found in state unlinked. If this node knows that, its freeing is taken care of already; a
+/// second one would still hold the inode when its block is given out again.
+void Filesystem::another_node_left(const InodeRef& known) {
+  if (!glocks_.clustered() || known->unlinked) return;
+  known->free_wanted = true;
+  reclaim_if_unused(known);
+}
+
 /// A dinode in state unlinked that a dead node, or an earlier life of this one, had open.
 Task<void> Filesystem::reclaim_left_over(BlockNo address) {
   co_await environment_.executor.yield();  // the finder is in the middle of an operation
-  if (InodeRef known = inodes_->find(address)) {
-    known->free_wanted = true;
-    co_return reclaim_if_unused(known);
-  }
+  if (InodeRef known = inodes_->find(address)) co_return another_node_left(known);
   InodeRef inode;
   {
     auto state = co_await allocator_->state_of(address);
@@ -262,10 +268,7 @@ Task<void> Filesystem::reclaim_left_over(BlockNo address) {
     GlockRef glock = glocks_.get(GlockType::inode, address.value);
     auto holder = co_await glock->acquire(GlockMode::shared);
     if (!holder) co_return;
-    if (InodeRef known = inodes_->find(address)) {
-      known->free_wanted = true;
-      co_return reclaim_if_unused(known);
-    }
+    if (InodeRef known = inodes_->find(address)) co_return another_node_left(known);
     auto block = co_await cache_.read(glock->blocks(), address, ondisk::check_dinode);
     if (!block) {
       volume_.log.warning("inode {}: it has no links, but cannot be freed: {}", address.value,

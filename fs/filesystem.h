@@ -98,6 +98,7 @@ class Filesystem {
   Task<Result<>> free_inode(InodeRef inode);
   Task<Result<bool>> may_free(Inode& inode, GlockHolder& iopen);
   Task<void> reclaim_left_over(BlockNo address);
+  void another_node_left(const InodeRef& known);
   Task<Result<>> reclaim_everything();
   Task<void> sweep_unlinked();
   Task<Result<>> reclaim_one_left_over(BlockNo address);

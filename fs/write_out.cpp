@@ -139,9 +139,14 @@ Task<void> WriteOut::write_aged() {
 Task<Result<>> WriteOut::write_back_all() {
   start_all();
   Result<> first;
-  const std::vector<DirtyData::Use> all = all_dirty();
-  for (const auto& dirty : all)
+  // No inode is held over the waits: it may be freed meanwhile, and its block given to another.
+  std::vector<std::shared_ptr<DirtyData>> all;
+  for (DirtyData& dirty : dirty_)
+    all.push_back(dirty.shared_from_this());
+  for (const auto& dirty : all) {
+    if (!dirty->is_linked()) continue;  // all written, or dropped
     if (auto written = co_await dirty->write_back(); !written && first) first = written;
+  }
   co_return first;
 }
 
