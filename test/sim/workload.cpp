@@ -279,9 +279,8 @@ Task<Result<>> Client::remove_name() {
   if (node.type == NodeType::directory) {
     Result<> removed = co_await operations_.remove_directory(directory, victim->name);
     if (!node.entries.empty()) {
-      if (removed || removed.error().code() != ENOTEMPTY) {
-        disagreement_ = fmt::format("{}: removed a directory that is not empty", name_);
-      }
+      if (removed) disagreement_ = fmt::format("{}: removed a directory that is not empty", name_);
+      if (!removed && removed.error().code() != ENOTEMPTY) co_return removed;
       co_return Result<>{};
     }
     CO_TRY_VOID(removed);
