@@ -21,8 +21,11 @@ import subprocess
 import sys
 import unittest
 
-import support
-from support import GoldenVolume, run, wait_until
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "interop"))
+
+import support  # noqa: E402
+from support import GoldenVolume, run, wait_until  # noqa: E402
+from tree import data_map  # noqa: E402
 
 GOLDEN = os.environ.get("CORRAL_GOLDEN", "")
 ALL_DAMAGES = os.environ.get("CORRAL_GOLDEN_DAMAGES") == "all"
@@ -54,21 +57,6 @@ def cases(name):
         return [json.loads(line) for line in file]
 
 
-def segments(fd, size):
-    """What SEEK_DATA and SEEK_HOLE tell: (offset, length) of each stretch of data."""
-    found, at = [], 0
-    while at < size:
-        try:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            break
-        at = os.lseek(fd, start, os.SEEK_HOLE)
-        found.append([start, at - start])
-    return found
-
-
 def digest(fd, stretches):
     """Hash over these stretches of the file."""
     sha = hashlib.sha256()
@@ -96,7 +84,7 @@ def flags_of(fd):
 def describe_file(path, info, line):
     fd = open_contents(path)
     try:
-        found = segments(fd, info.st_size)
+        found = data_map(fd, info.st_size)
         line["flags"] = flags_of(fd)
         if found != ([[0, info.st_size]] if info.st_size else []):
             line["data"] = found

@@ -291,6 +291,7 @@ class Workload:
 
 
 def data_map(fd, size):
+    """What SEEK_DATA and SEEK_HOLE tell: (offset, length) of each stretch of data."""
     segments, at = [], 0
     while at < size:
         try:

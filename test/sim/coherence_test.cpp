@@ -13,10 +13,10 @@
 #include "fs/filesystem.h"
 #include "test/support/catch.h"
 #include "test/support/cluster_lock_space.h"
+#include "test/support/formatted_volume.h"
 #include "test/support/fsck_gfs2.h"
 #include "test/support/manual_clock.h"
 #include "test/support/simulated_volume.h"
-#include "tools/mkfs/write_volume.h"
 
 using namespace corral;
 using namespace corral::test;
@@ -26,20 +26,12 @@ namespace {
 
 constexpr Caller kRoot{};
 
-DiskImage formatted(std::uint32_t journals) {
-  static std::map<std::uint32_t, DiskImage> made;
-  if (auto known = made.find(journals); known != made.end()) return known->second;
-  ManualClock clock;
-  Executor executor(clock);
-  SimulatedDisk disk(DiskImage(160u << 20));
-  SimulatedDevice device(executor, disk, 1);
+DiskImage shared_volume(std::uint32_t journals) {
   mkfs::FormatOptions options;
   options.journal_mebibytes = 8;
   options.journals = journals;
   options.lock_table = "test:shared";
-  Result<> done = run_to_end(clock, executor, mkfs::format_device(executor, device, options));
-  if (!done) FAIL("format: " << done.error().describe());
-  return made.emplace(journals, disk.contents()).first->second;
+  return formatted_volume(options, 160);
 }
 
 /// One mount among several.
@@ -62,7 +54,7 @@ struct Node {
 class Cluster {
  public:
   Cluster(std::uint32_t count, std::uint64_t seed)
-      : disk(formatted(count)), random(seed), locks(executor, random.next()) {
+      : disk(shared_volume(count)), random(seed), locks(executor, random.next()) {
     for (std::uint32_t i = 0; i < count; ++i)
       mount(i, i == 0);
     disk.forget_history();

@@ -27,7 +27,7 @@ struct Story {
 void tell(const Story& story) {
   INFO("replay with: CORRAL_SEED=" << story.seed << " CORRAL_BLOCK_SIZE=" << story.block_size << " test_sim crash");
   Random random(story.seed);
-  SimulatedDisk disk(formatted(story.block_size));
+  SimulatedDisk disk(formatted_volume(story.block_size, 96));
   World world(disk, random.next(), SimulatedDeviceOptions::realistic());
   MountOptions options = small_mount(random);
   if (story.long_life) options.commit_interval = std::chrono::hours(1);

@@ -3,16 +3,18 @@
 
 #include "base/aligned_buffer.h"
 #include "test/sim/world.h"
+#include "test/support/must.h"
 
 using namespace corral;
 using namespace corral::sim;
+using corral::test::must;
 
 namespace {
 
 struct Scene {
   Scene(std::uint64_t seed, std::uint32_t block_size, std::uint64_t mebibytes)
       : random(seed),
-        disk(formatted(block_size, mebibytes)),
+        disk(formatted_volume(block_size, mebibytes)),
         world(disk, random.next(), SimulatedDeviceOptions::realistic()),
         options(small_mount(random)) {
     if (auto mounted = world.mount(options, random.next()); !mounted) FAIL("mount: " << mounted.error().describe());
@@ -103,12 +105,6 @@ Task<Result<std::uint64_t>> free_blocks(Filesystem& filesystem) {
   CO_TRY_VOID(co_await filesystem.operations().sync());
   CO_TRY(const SpaceFigures figures, co_await filesystem.allocator().figures());
   co_return figures.free_blocks;
-}
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  return std::move(*result);
 }
 
 }  // namespace

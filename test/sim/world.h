@@ -1,9 +1,7 @@
 /// A mount in a simulated world, its clients, and the judgement of what a crash left of it.
 #pragma once
 
-#include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,7 +12,6 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "disk/disk_image.h"
@@ -24,28 +21,18 @@
 #include "fsck/check.h"
 #include "test/sim/workload.h"
 #include "test/support/catch.h"
+#include "test/support/formatted_volume.h"
+#include "test/support/fsck_gfs2.h"
 #include "test/support/manual_clock.h"
-#include "tools/mkfs/write_volume.h"
 
 namespace corral::sim {
+
+using test::formatted_volume;
+using test::fsck_gfs2;
 
 inline std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
   return text != nullptr ? std::strtoull(text, nullptr, 0) : otherwise;
-}
-
-inline DiskImage formatted(std::uint32_t block_size, std::uint64_t mebibytes = 96) {
-  ManualClock clock;
-  Executor executor(clock);
-  SimulatedDisk disk(DiskImage(mebibytes << 20));
-  SimulatedDevice device(executor, disk, 1);
-  mkfs::FormatOptions options;
-  options.block_size = block_size;
-  options.journal_mebibytes = 8;
-  options.lock_protocol = mkfs::kLockNolock;
-  Result<> done = run_to_end(clock, executor, mkfs::format_device(executor, device, options));
-  if (!done) FAIL("format: " << done.error().describe());
-  return disk.contents();
 }
 
 inline MountOptions small_mount(Random& random) {
@@ -90,22 +77,6 @@ inline Task<std::size_t> run_clients(Executor& executor, std::vector<std::unique
     scope.spawn(client->run(operations));
   co_await scope.join();
   co_return clients.size();
-}
-
-/// What gfs2-utils say of the volume; empty if they find nothing, or are not installed.
-inline std::string fsck_gfs2(const DiskImage& image) {
-  if (::access("/usr/sbin/fsck.gfs2", X_OK) != 0) return {};
-  const std::string path =
-      (std::filesystem::temp_directory_path() / fmt::format("corral-sim-{}.img", ::getpid())).string();
-  if (auto saved = image.save(path); !saved) return saved.error().describe();
-  FILE* pipe = ::popen(fmt::format("/usr/sbin/fsck.gfs2 -n {} 2>&1", path).c_str(), "r");
-  std::string output;
-  char buffer[4096];
-  while (std::size_t got = std::fread(buffer, 1, sizeof(buffer), pipe))
-    output.append(buffer, got);
-  const int status = ::pclose(pipe);
-  std::filesystem::remove(path);
-  return status == 0 ? std::string{} : output;
 }
 
 /// What our own checker says of the volume; empty if it finds nothing.

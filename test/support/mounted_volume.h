@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,37 +12,12 @@
 
 #include "disk/simulated_device.h"
 #include "fs/filesystem.h"
-#include "test/support/catch.h"
+#include "test/support/formatted_volume.h"
 #include "test/support/manual_clock.h"
+#include "test/support/must.h"
 #include "test/support/simulated_volume.h"
-#include "tools/mkfs/write_volume.h"
 
 namespace corral::test {
-
-/// A fresh volume with a journal of 8 MiB; made once for each shape.
-inline DiskImage formatted_volume(std::uint32_t block_size, std::uint64_t mebibytes) {
-  static std::map<std::pair<std::uint32_t, std::uint64_t>, DiskImage> made;
-  auto known = made.find({block_size, mebibytes});
-  if (known != made.end()) return known->second;
-  ManualClock clock;
-  Executor executor(clock);
-  SimulatedDisk disk(DiskImage(mebibytes << 20));
-  SimulatedDevice device(executor, disk, 1);
-  mkfs::FormatOptions options;
-  options.block_size = block_size;
-  options.journal_mebibytes = 8;
-  options.lock_protocol = mkfs::kLockNolock;
-  Result<> done = run_to_end(clock, executor, mkfs::format_device(executor, device, options));
-  if (!done) FAIL("format: " << done.error().describe());
-  return made.emplace(std::pair(block_size, mebibytes), disk.contents()).first->second;
-}
-
-/// The value, or a test failure with the error's words.
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
 
 /// One mount's world: clock, executor, device. Destroying it with the mount still there is the node's death.
 class MountedVolume {

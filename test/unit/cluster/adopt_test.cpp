@@ -3,24 +3,18 @@
 #include "offline/journals.h"
 #include "ondisk/checksum.h"
 #include "test/support/catch.h"
+#include "test/support/formatted_volume.h"
 #include "test/support/fsck_gfs2.h"
+#include "test/support/must.h"
 #include "test/support/simulated_volume.h"
 #include "tools/adopt/group_blocks.h"
-#include "tools/mkfs/write_volume.h"
 
 using namespace corral;
 using namespace corral::cluster;
+using test::must;
 using test::SimulatedVolume;
 
 namespace {
-
-constexpr std::uint64_t kMiB = 1 << 20;
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  if constexpr (!std::is_void_v<T>) return *std::move(result);
-}
 
 Header sample_header() {
   Header header;
@@ -29,15 +23,13 @@ Header sample_header() {
 }
 
 DiskImage dlm_volume(std::uint32_t block_size, const std::string& protocol = mkfs::kLockDlm) {
-  SimulatedVolume bench(DiskImage(64 * kMiB));
   mkfs::FormatOptions options;
   options.block_size = block_size;
   options.journals = 2;
   options.journal_mebibytes = 8;
   options.lock_table = "a:b";
   options.lock_protocol = protocol;
-  must(bench.run(mkfs::format_device(bench.executor, bench.device, options)));
-  return bench.disk.contents();
+  return test::formatted_volume(options, 64);
 }
 
 AdoptionContext context_of(SimulatedVolume& bench) {

@@ -1,23 +1,17 @@
 #include "cluster/area.h"
 
 #include "test/support/catch.h"
+#include "test/support/formatted_volume.h"
 #include "test/support/fsck_gfs2.h"
+#include "test/support/must.h"
 #include "test/support/simulated_volume.h"
-#include "tools/mkfs/write_volume.h"
 
 using namespace corral;
 using namespace corral::cluster;
+using test::must;
 using test::SimulatedVolume;
 
 namespace {
-
-constexpr std::uint64_t kMiB = 1 << 20;
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  if constexpr (!std::is_void_v<T>) return *std::move(result);
-}
 
 mkfs::FormatOptions options_of(std::uint32_t block_size) {
   mkfs::FormatOptions options;
@@ -36,9 +30,8 @@ Task<Result<ClusterArea>> open_area(Device& device) {
 }
 
 struct AreaBench : SimulatedVolume {
-  explicit AreaBench(std::uint32_t block_size = 4096) : SimulatedVolume(DiskImage(64 * kMiB)) {
-    must(run(mkfs::format_device(executor, device, options_of(block_size))));
-  }
+  explicit AreaBench(std::uint32_t block_size = 4096)
+      : SimulatedVolume(test::formatted_volume(options_of(block_size), 64)) {}
   ClusterArea area() { return must(run(open_area(device))); }
   void damage(std::uint64_t record) {
     const std::byte bad{0xFF};
@@ -72,10 +65,9 @@ TEST_CASE("a new volume has a cluster area that fsck.gfs2 does not mind", "[fsck
 }
 
 TEST_CASE("a volume without a cluster area says how to get one") {
-  SimulatedVolume bench(DiskImage(64 * kMiB));
   mkfs::FormatOptions options = options_of(4096);
   options.lock_protocol = mkfs::kLockDlm;
-  must(bench.run(mkfs::format_device(bench.executor, bench.device, options)));
+  SimulatedVolume bench(test::formatted_volume(options, 64));
   const auto area = bench.run(open_area(bench.device));
   REQUIRE_FALSE(area);
   CHECK(area.error().code() == ENOENT);

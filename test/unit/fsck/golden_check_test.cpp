@@ -5,17 +5,12 @@
 #include "test/support/fsck_gfs2.h"
 #include "test/support/golden_cases.h"
 #include "test/support/golden_disk.h"
+#include "test/support/must.h"
 
 using namespace corral;
 using namespace corral::test;
 
 namespace {
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  return *std::move(result);
-}
 
 /// Blocks that a damage changes; none where its patches change nothing.
 std::set<std::uint64_t> blocks_hit(const nlohmann::json& damage, std::uint32_t block_size) {

@@ -9,18 +9,14 @@
 #include "ondisk/dirent_walker.h"
 #include "ondisk/validate.h"
 #include "test/support/catch.h"
+#include "test/support/must.h"
 
 using namespace corral;
 using namespace corral::mkfs;
 using namespace corral::ondisk;
+using corral::test::must;
 
 namespace {
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  if constexpr (!std::is_void_v<T>) return *std::move(result);
-}
 
 FormatOptions options_of(std::uint32_t block_size, std::uint32_t journals) {
   FormatOptions options;

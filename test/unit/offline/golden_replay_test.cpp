@@ -10,6 +10,7 @@
 #include "test/support/catch.h"
 #include "test/support/golden_cases.h"
 #include "test/support/golden_disk.h"
+#include "test/support/must.h"
 #include "test/support/simulated_volume.h"
 #include "test/support/volume_digest.h"
 
@@ -59,12 +60,6 @@ std::map<std::uint64_t, KernelReplay> kernel_replays(std::istream&& lines) {
       replays[std::stoul(match[1])];
   }
   return replays;
-}
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  if constexpr (!std::is_void_v<T>) return *std::move(result);
 }
 
 Result<std::vector<OfflineReplay>> try_replay(SimulatedVolume& bench) {

@@ -10,6 +10,7 @@
 #include "offline/journals.h"
 #include "test/support/catch.h"
 #include "test/support/golden_disk.h"
+#include "test/support/must.h"
 #include "test/support/sha256.h"
 #include "test/support/simulated_volume.h"
 
@@ -19,12 +20,6 @@ using namespace corral::test;
 namespace {
 
 constexpr std::uint64_t kContentsLimit = 8 << 20;
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  if constexpr (!std::is_void_v<T>) return *std::move(result);
-}
 
 std::vector<nlohmann::json> manifest(const std::string& name) {
   std::vector<nlohmann::json> lines;

@@ -14,17 +14,13 @@
 #include "ondisk/ea_walker.h"
 #include "ondisk/validate.h"
 #include "test/support/catch.h"
+#include "test/support/must.h"
 
 using namespace corral;
 using namespace corral::ondisk;
+using corral::test::must;
 
 namespace {
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) FAIL(result.error().describe());
-  if constexpr (!std::is_void_v<T>) return *std::move(result);
-}
 
 using Block = std::vector<std::byte>;
 
