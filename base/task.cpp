@@ -2,12 +2,13 @@
 
 #include <array>
 
+#include "base/sanitizers.h"
+
 namespace corral {
 
 namespace detail {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
-    (defined(__has_feature) && (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer)))
+#if CORRAL_SANITIZED
 void* allocate_frame(std::size_t bytes) {
   return ::operator new(bytes);
 }

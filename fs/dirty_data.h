@@ -125,12 +125,9 @@ class DirtyData final
   /// Held by whoever is at work here; the last one to go lets the inode go, too.
   struct Use {
     explicit Use(DirtyData& dirty) : inode(&dirty.inode_), data(dirty.shared_from_this()) {}
-    Use(Use&&) noexcept = default;
-    Use& operator=(Use&&) = delete;
-    ~Use() {
-      if (data) data->leave_if_done();
-    }
-    DirtyData* operator->() const { return data.get(); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    ~Use() { data->leave_if_done(); }
     InodeRef inode;
     std::shared_ptr<DirtyData> data;
   };

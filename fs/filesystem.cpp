@@ -219,10 +219,10 @@ Task<void> Filesystem::reclaim(InodeRef inode) {
 
 Task<Result<>> Filesystem::free_inode(InodeRef inode) {
   CO_TRY(GlockHolder holder, co_await inode->glock().acquire(GlockMode::exclusive));
+  if (!inode->unlinked && !inode->free_wanted) co_return Result<>{};  // it was freed meanwhile
   GlockHolder iopen;
   CO_TRY(const bool may, co_await may_free(*inode, iopen));
   // Somebody may have come by its number while the lock was waited for.
-  if (!inode->unlinked && !inode->free_wanted) co_return Result<>{};  // it was freed meanwhile
   if (!may || inode->lookups != 0 || inode->opens != 0) {
     inode->free_wanted = false;
     if (!may) inode->unlinked = false;

@@ -28,13 +28,10 @@ class Filesystem::Keeper final : public GlockKeeper {
 
   void iopen_wanted(BlockNo address) override {
     if (!fs_.volume_.writable() || fs_.unmounting_.is_set()) return;
-    InodeRef inode = fs_.inodes_->find(address);
-    if (inode == nullptr) {
+    if (InodeRef inode = fs_.inodes_->find(address))
+      fs_.another_node_left(inode);
+    else
       fs_.reclaims_->spawn(fs_.reclaim_left_over(address));
-      return;
-    }
-    inode->free_wanted = true;
-    fs_.reclaim_if_unused(inode);
   }
 
   void glock_failed(const Error& error) override { fs_.volume_.withdraw(error); }

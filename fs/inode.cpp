@@ -15,6 +15,11 @@ constexpr std::size_t kInodeBytes = sizeof(Inode) + sizeof(Glock) + 192;
 constexpr std::size_t kUncounted = 1024;
 /// The cache of blocks keeps at least this part of its share.
 constexpr std::uint64_t kLeastShare = 8;
+
+std::unexpected<Error> misnamed(BlockNo address, std::uint64_t in_entry, std::uint64_t in_dinode) {
+  return fail_corrupt("inode {}: its formal number is {}, but a directory entry that names it says {}", address.value,
+                      in_dinode, in_entry);
+}
 }  // namespace
 
 Inode::Inode(InodeTable& table, BlockNo address, std::uint64_t formal_number, GlockRef glock)
@@ -39,13 +44,6 @@ bool LockedInode::is_regular() const {
 bool LockedInode::is_symlink() const {
   return S_ISLNK(mode_bits());
 }
-
-namespace {
-std::unexpected<Error> misnamed(BlockNo address, std::uint64_t in_entry, std::uint64_t in_dinode) {
-  return fail_corrupt("inode {}: its formal number is {}, but a directory entry that names it says {}", address.value,
-                      in_dinode, in_entry);
-}
-}  // namespace
 
 InodeTable::~InodeTable() {
   // The kernel's references end with the mount.

@@ -77,13 +77,13 @@ Task<Result<>> WriteOut::make_room() {
 void WriteOut::relieve() {
   if (idle_bytes() < limit_bytes_ / 2) relieve_at_bytes_ = limit_bytes_ / 2;
   if (idle_bytes() < relieve_at_bytes_ && waiting_inodes_ < kManyInodes) return;
-  std::vector<DirtyData::Use> oldest;
+  std::vector<std::shared_ptr<DirtyData>> oldest;
   std::uint64_t bytes_left = idle_bytes();
   std::uint64_t inodes_left = waiting_inodes_;
   for (DirtyData& dirty : dirty_) {
     if (bytes_left <= limit_bytes_ / 4 && inodes_left <= kManyInodes / 2) break;
     if (dirty.waiting_bytes() == 0) continue;
-    oldest.emplace_back(dirty);
+    oldest.push_back(dirty.shared_from_this());
     bytes_left -= std::min(bytes_left, dirty.waiting_bytes());
     --inodes_left;
   }
@@ -93,10 +93,10 @@ void WriteOut::relieve() {
   relieve_at_bytes_ = std::max(limit_bytes_ / 2, idle_bytes() + limit_bytes_ / 16);
 }
 
-std::vector<DirtyData::Use> WriteOut::all_dirty() {
-  std::vector<DirtyData::Use> all;
+std::vector<std::shared_ptr<DirtyData>> WriteOut::all_dirty() {
+  std::vector<std::shared_ptr<DirtyData>> all;
   for (DirtyData& dirty : dirty_)
-    all.emplace_back(dirty);
+    all.push_back(dirty.shared_from_this());
   return all;
 }
 
@@ -139,12 +139,9 @@ Task<void> WriteOut::write_aged() {
 Task<Result<>> WriteOut::write_back_all() {
   start_all();
   Result<> first;
-  // No inode is held over the waits: it may be freed meanwhile, and its block given to another.
-  std::vector<std::shared_ptr<DirtyData>> all;
-  for (DirtyData& dirty : dirty_)
-    all.push_back(dirty.shared_from_this());
-  for (const auto& dirty : all) {
-    if (!dirty->is_linked()) continue;  // all written, or dropped
+  for (auto& dirty : all_dirty()) {
+    // Its inode is not held over the waits for others: once nothing is left to write it may be freed.
+    if (!dirty->is_linked()) continue;
     if (auto written = co_await dirty->write_back(); !written && first) first = written;
   }
   co_return first;

@@ -56,8 +56,7 @@ class WriteOut {
   Task<void> write_aged();
   void relieve();
   void start_all();
-  /// All inodes with dirty data, kept in memory as long as the caller has the list: not over a co_await.
-  std::vector<DirtyData::Use> all_dirty();
+  std::vector<std::shared_ptr<DirtyData>> all_dirty();
   /// Dirty bytes whose writing has not begun.
   std::uint64_t idle_bytes() const { return dirty_bytes_ - in_flight_bytes_; }
 

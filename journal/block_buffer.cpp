@@ -9,6 +9,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/check.h"
+#include "base/sanitizers.h"
 
 namespace corral {
 
@@ -22,8 +23,7 @@ std::byte* allocate(std::size_t alignment, std::size_t bytes) {
   return memory;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
-    (defined(__has_feature) && (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer)))
+#if CORRAL_SANITIZED
 // The sanitizer sees every use after free.
 std::byte* take(std::size_t bytes) {
   return allocate(bytes, bytes);

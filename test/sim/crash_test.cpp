@@ -2,19 +2,13 @@
 // sound.
 #include <random>
 
+#include "base/sanitizers.h"
 #include "test/sim/world.h"
 
 using namespace corral;
 using namespace corral::sim;
 
 namespace {
-
-/// Ten thousand cuts take half a minute of processor time, under sanitizers several.
-#if defined(__has_feature)
-constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kSanitized = false;
-#endif
 
 struct Story {
   std::uint64_t seed = 0;
@@ -64,8 +58,9 @@ void tell(const Story& story) {
 
 TEST_CASE("whatever moment the power goes, what was synced is there and the volume is sound", "[crash]") {
   const std::uint64_t fresh = number_from_environment("CORRAL_SEED", std::random_device{}());
-  const std::uint64_t runs = number_from_environment("CORRAL_SEEDS", kSanitized ? 8 : 40);
-  const std::uint64_t cuts = number_from_environment("CORRAL_CUTS", kSanitized ? 60 : 250);
+  // Ten thousand cuts take half a minute of processor time, under sanitizers several.
+  const std::uint64_t runs = number_from_environment("CORRAL_SEEDS", CORRAL_SANITIZED ? 8 : 40);
+  const std::uint64_t cuts = number_from_environment("CORRAL_CUTS", CORRAL_SANITIZED ? 60 : 250);
   constexpr std::uint32_t kBlockSizes[] = {4096, 1024, 512, 2048};
   for (std::uint64_t i = 0; i < runs; ++i) {
     Story story;
