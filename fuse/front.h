@@ -3,8 +3,8 @@
 ///
 /// What the kernel may answer without us: with lock_nolock nobody else changes the volume, so names, absent names,
 /// attributes, pages, symlinks and directory listings stay valid for good (settings.keep_caches); counters() shows what
-/// it did ask. Opening a file is always asked (immutable and append-only files must be refused, O_TRUNC must be
-/// atomic), opening a directory is not. FLUSH is not needed. All permissions are checked by the kernel
+/// it did ask. Opening a file is always asked (immutable and append-only files must be refused), opening a directory is
+/// not. FLUSH is not needed. All permissions are checked by the kernel
 /// (default_permissions), ACLs included.
 ///
 /// Requests run to their end, as on any local disk filesystem: signals do not interrupt them.

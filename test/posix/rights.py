@@ -352,6 +352,7 @@ def executing(t):
     os.close(read_end)
     for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
         t.expect("ETXTBSY", open_close, path, flags)
+        t.equal("the size after a refused opening", os.stat(path).st_size, os.stat("/bin/sleep").st_size)
     t.expect("ETXTBSY", os.truncate, path, 0)
     t.expect("ok", open_close, path, os.O_RDONLY)
     os.kill(pid, 9)
