@@ -12,6 +12,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <sys/stat.h>
 
+#include "disk/adaptive_spin.h"
+
 namespace corral {
 
 namespace asio = boost::asio;
@@ -94,6 +96,7 @@ struct EventLoop::Impl {
   SystemClock clock;
   Executor executor{clock};
   Duration spin;
+  AdaptiveSpin adaptive;
   bool stopped = false;
   std::vector<TurnHook*> hooks;
 
@@ -149,12 +152,14 @@ void EventLoop::Impl::arm_timer() {
 }
 
 bool EventLoop::Impl::spin_for_work() {
-  if (spin == Duration::zero()) return false;
+  if (spin == Duration::zero() || !adaptive.worthwhile()) return false;
   Time end = clock.now() + spin;
+  bool found = false;
   do {
-    if (io.poll_one() > 0 || end_turn() || executor.has_ready()) return true;
-  } while (clock.now() < end);
-  return false;
+    found = io.poll_one() > 0 || end_turn() || executor.has_ready();
+  } while (!found && clock.now() < end);
+  adaptive.came_of_it(found);
+  return found;
 }
 
 void EventLoop::Impl::turn(const bool& done) {

@@ -27,8 +27,7 @@ namespace corral {
 
 class EventLoop {
  public:
-  /// `spin`: how long to look for events before each sleep. It saves the wake-up's latency where a CPU is to spare and
-  /// costs that CPU's time where none is.
+  /// `spin`: how long to look for events before a sleep, where that has lately been worthwhile (adaptive_spin.h).
   explicit EventLoop(Duration spin = Duration::zero());
   ~EventLoop();
   EventLoop(const EventLoop&) = delete;

@@ -22,7 +22,7 @@ struct MountArguments {
   bool remount = false;
   bool for_filesystem = false;  ///< options beyond the generic ones of mount(2) were given
   bool writeback_cache = false;
-  Duration spin = Duration::zero();
+  Duration spin = std::chrono::microseconds(50);  ///< see EventLoop
   /// Options that were understood but change nothing here, to be told to the user.
   std::vector<std::string> without_effect;
 

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -23,13 +24,18 @@ std::uint64_t random_seed() {
   if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) return 1;
   return seed;
 }
+
+/// A lone CPU is the clients' while this process has nothing to do.
+Duration spin_time(const MountArguments& arguments) {
+  return std::thread::hardware_concurrency() > 1 ? arguments.spin : Duration::zero();
+}
 }  // namespace
 
 MountService::MountService(MountArguments arguments, LogSink& log)
     : arguments_(std::move(arguments)),
       sink_(log),
       log_(log),
-      loop_(arguments_.spin),
+      loop_(spin_time(arguments_)),
       helpers_(loop_, kHelperThreads),
       leave_(loop_.executor()) {}
 

@@ -59,7 +59,7 @@ TEST_CASE("atime options exclude each other") {
 TEST_CASE("the filesystem's options") {
   MountArguments arguments = parse(
       "noacl,data=writeback,discard,commit=5,quota=account,statfs_percent=10,errors=panic,debug,lockproto=lock_nolock,"
-      "locktable=a:b,cache=64M,writeback_cache,spin=50");
+      "locktable=a:b,cache=64M,writeback_cache,spin=70");
   CHECK(!arguments.filesystem.acl);
   CHECK(arguments.filesystem.data == DataMode::writeback);
   CHECK(arguments.filesystem.discard);
@@ -72,7 +72,7 @@ TEST_CASE("the filesystem's options") {
   CHECK(arguments.filesystem.lock_table == "a:b");
   CHECK(arguments.filesystem.cache_bytes == 64u << 20);
   CHECK(arguments.writeback_cache);
-  CHECK(arguments.spin == std::chrono::microseconds(50));
+  CHECK(arguments.spin == std::chrono::microseconds(70));
   CHECK(arguments.for_filesystem);
   CHECK(parse("quota").filesystem.quota == QuotaMode::on);
   CHECK(parse("quota=quiet").filesystem.quota == QuotaMode::on);
