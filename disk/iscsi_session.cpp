@@ -64,6 +64,16 @@ class FreshConnection final : public scsi::Transport {
   const std::string& name_;
 };
 
+/// A place among the commands that a connection takes.
+struct Start {
+  explicit Start(std::shared_ptr<Semaphore> semaphore) : of(std::move(semaphore)) {}
+  Start(const Start&) = delete;
+  Start& operator=(const Start&) = delete;
+  ~Start() { of->release(given_back); }
+  std::shared_ptr<Semaphore> of;
+  std::uint64_t given_back = 0;
+};
+
 /// Somebody has reset the logical unit or cleared its task set: what else was in flight may never be answered.
 bool tells_of_aborted_commands(const scsi::Sense& sense) {
   return scsi::is_power_on_attention(sense) || (sense.key == scsi::kUnitAttention && sense.asc == 0x2F);
@@ -137,6 +147,7 @@ Task<Result<>> IscsiSession::connect() {
   if (!connection) co_return std::unexpected(std::move(connection).error());
   CO_TRY_VOID(co_await examine(**connection));
   connection_ = *std::move(connection);
+  starts_ = std::make_shared<Semaphore>(executor_, 1);
   ++connections_;
   changed_.notify_all();
   co_return Result<>{};
@@ -299,14 +310,25 @@ bool IscsiSession::meet_obstacle(const scsi::Outcome& outcome) {
   return true;
 }
 
+/// Once, when the connection takes one more.
+Task<Result<IscsiConnection::Answer>> IscsiSession::send(scsi::Command command, IscsiData data) {
+  CO_TRY_VOID(co_await connected());
+  Start start(starts_);
+  co_await start.of->acquire(1);
+  start.given_back = 1;
+  IscsiConnection::Answer answer;
+  if (connection_ && start.of == starts_) answer = co_await connection_->perform(command, std::move(data));
+  if (answer.answered) start.given_back = 2;
+  co_return answer;
+}
+
 Task<Result<scsi::Outcome>> IscsiSession::perform(scsi::Command command, IscsiData data) {
-  std::optional<Time> give_up;
+  CO_TRY_VOID(co_await connected());
+  const Time give_up = executor_.now() + target_.recovery + target_.timeout;
   for (;;) {
-    CO_TRY(IscsiConnection * connection, co_await connected());
-    if (!give_up) give_up = executor_.now() + target_.recovery + target_.timeout;
-    IscsiConnection::Answer answer = co_await connection->perform(command, data);
+    CO_TRY(IscsiConnection::Answer answer, co_await send(command, data));
     if (answer.answered && !meet_obstacle(answer.outcome)) co_return answer.outcome;
-    if (executor_.now() > *give_up) {
+    if (executor_.now() > give_up) {
       co_return fail_device(ETIMEDOUT, "{}: {} did not succeed in time: {}", shown_name_, command.name,
                             answer.answered ? scsi::describe(answer.outcome) : "the connection broke again and again");
     }

@@ -20,6 +20,9 @@
 ///   - the disk that answers is the same one: its size and identification (VPD page 83h) must be as before, or nothing
 ///     more is sent to it.
 ///
+/// A new connection starts slowly: one command, then two more with each answer. Where no connection lasts long, some
+/// commands succeed on each, however many wait.
+///
 /// A failed operation has been given up: a write may have been executed, or may still be while the old session lives.
 /// Time for recovery is limited: IscsiName::recovery after the connection broke, or after the command was first sent,
 /// operations end with an error (EIO for the device's refusal, else ETIMEDOUT).
@@ -87,6 +90,7 @@ class IscsiSession final : public scsi::Transport {
   Task<Result<RegisteredKeys>> read_keys_on(IscsiConnection& connection);
   Task<void> keep_connected();
   Task<Result<IscsiConnection*>> connected();
+  Task<Result<IscsiConnection::Answer>> send(scsi::Command command, IscsiData data);
   bool meet_obstacle(const scsi::Outcome& outcome);
   Task<void> note_change(scsi::Command command, ReservationKey new_key, bool persists);
   std::unexpected<Error> closed() const;
@@ -99,6 +103,7 @@ class IscsiSession final : public scsi::Transport {
   IscsiIdentity identity_;
   HelperThreads helper_;                         ///< for looking up names
   std::unique_ptr<IscsiConnection> connection_;  ///< null while there is none
+  std::shared_ptr<Semaphore> starts_;            ///< commands that connection_ may take now; each waiter keeps it
   std::uint64_t connections_ = 0;
   std::optional<scsi::Capacity> capacity_;
   std::vector<std::byte> identification_;

@@ -21,14 +21,13 @@ constexpr std::size_t kShortInitBytes = 16;
 /// Distinct error messages that are remembered as logged; beyond, none is logged.
 constexpr std::size_t kMostLogged = 256;
 
-/// Not FUSE_ATOMIC_O_TRUNC: with it the kernel hands an opening with O_RDONLY|O_TRUNC over before it sees that the file is
-/// a running program, and then refuses (ETXTBSY) what has already been done.
+/// Not FUSE_ATOMIC_O_TRUNC: with it the kernel hands an opening with O_RDONLY|O_TRUNC over before it sees that the file
+/// is a running program, and then refuses (ETXTBSY) what has already been done.
 std::uint64_t wanted_flags(const FrontSettings& settings) {
-  std::uint64_t flags = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES | FUSE_DONT_MASK |
-                        FUSE_HAS_IOCTL_DIR | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
-                        FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_ABORT_ERROR | FUSE_MAX_PAGES |
-                        FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA | FUSE_SETXATTR_EXT | FUSE_INIT_EXT |
-                        protocol::kDirectIoAllowMmap;
+  std::uint64_t flags = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES | FUSE_DONT_MASK | FUSE_HAS_IOCTL_DIR |
+                        FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
+                        FUSE_HANDLE_KILLPRIV_V2 | FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
+                        FUSE_EXPLICIT_INVAL_DATA | FUSE_SETXATTR_EXT | FUSE_INIT_EXT | protocol::kDirectIoAllowMmap;
   if (settings.acl) flags |= FUSE_POSIX_ACL;
   if (settings.writeback_cache) flags |= FUSE_WRITEBACK_CACHE;
   return flags;

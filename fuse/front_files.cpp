@@ -19,8 +19,8 @@ bool Front::may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t f
   return !settings_.drop_pages_at_open && opened.size_bytes > kMaxTransferBytes;
 }
 
-/// open(2) beyond what the kernel has checked: counts the opening; truncates for O_TRUNC, which comes only with a CREATE
-/// (of an OPEN the kernel asks that by SETATTR).
+/// open(2) beyond what the kernel has checked: counts the opening; truncates for O_TRUNC, which comes only with a
+/// CREATE (of an OPEN the kernel asks that by SETATTR).
 Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags,
                                              Caller caller) {
   CO_TRY(Operations::OpenedFile opened, co_await operations().open(inode, static_cast<int>(flags)));

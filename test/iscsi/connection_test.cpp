@@ -99,6 +99,32 @@ TEST_CASE("random I/O over connections that are reset again and again") {
   must(loop, device->flush());
 }
 
+namespace {
+Task<void> write_large(Device& device, std::uint64_t number, std::span<const std::byte> bytes, int& done) {
+  Result<> written = co_await device.write(number * bytes.size(), bytes, WriteMode::cached);
+  if (written) ++done;
+}
+}  // namespace
+
+TEST_CASE("connections that carry little more than one transfer get any number of them through") {
+  NEED_TGT();
+  TgtTarget target;
+  TcpProxy proxy(target.port());
+  EventLoop loop;
+  auto device = open_lun(loop, target.url({}, proxy.port()));
+  AlignedBuffer bytes(1 << 20);
+  proxy.reset_after(1'300'000);
+  constexpr int kTransfers = 32;
+  int done = 0;
+  Scope scope(loop.executor());
+  for (int number = 0; number < kTransfers; ++number)
+    scope.spawn(write_large(*device, static_cast<std::uint64_t>(number), bytes.span(), done));
+  loop.run_until_done(join(scope));
+  REQUIRE(done == kTransfers);
+  REQUIRE(proxy.resets() >= kTransfers / 2);
+  proxy.reset_after(0);
+}
+
 TEST_CASE("a reset connection costs no acknowledged write its flush") {
   NEED_TGT();
   TgtTarget target;
