@@ -8,8 +8,14 @@ namespace corral::cluster {
 
 namespace {
 
-std::span<const std::byte> record_of(const AlignedBuffer& buffer, std::uint64_t index) {
-  return buffer.span().subspan(index * kRecordBytes, kRecordBytes);
+/// Of an AlignedBuffer, const or not.
+auto record_of(auto& records, std::uint64_t index) {
+  return records.span().subspan(index * kRecordBytes, kRecordBytes);
+}
+
+FoundSlot found_slot(std::span<const std::byte> record, NodeId id) {
+  Result<Slot> slot = decode_slot(record, id);
+  return slot ? FoundSlot{*std::move(slot), {}} : FoundSlot{{}, slot.error().describe()};
 }
 
 /// The usable copy with the higher generation; the first one's error where there is none.
@@ -60,8 +66,12 @@ Task<Result<AlignedBuffer>> ClusterArea::read_records(std::uint64_t first, std::
   co_return buffer;
 }
 
-Task<Result<>> ClusterArea::write_record(std::uint64_t record, const AlignedBuffer& bytes) const {
-  co_return co_await device_->write(offset_bytes_ + record * kRecordBytes, bytes.span(), WriteMode::write_through);
+template <class T>
+Task<Result<>> ClusterArea::write_record(std::uint64_t index, void (*encode)(const T&, std::span<std::byte>),
+                                         T contents) const {
+  AlignedBuffer record(kRecordBytes);
+  encode(contents, record.span());
+  co_return co_await device_->write(offset_bytes_ + index * kRecordBytes, record.span(), WriteMode::write_through);
 }
 
 Task<Result<Header>> ClusterArea::read_header() const {
@@ -71,9 +81,7 @@ Task<Result<Header>> ClusterArea::read_header() const {
 
 Task<Result<Header>> ClusterArea::write_header(Header header) const {
   ++header.generation;
-  AlignedBuffer record(kRecordBytes);
-  encode_header(header, record.span());
-  CO_TRY_VOID(co_await write_record(kHeaderRecord + copy_of(header.generation), record));
+  CO_TRY_VOID(co_await write_record(kHeaderRecord + copy_of(header.generation), encode_header, header));
   CO_TRY(Header found, co_await read_header());
   if (found != header)
     co_return fail(EBUSY, "{}: another node changed the cluster's settings at the same time: try again",
@@ -88,9 +96,7 @@ Task<Result<ViewRecord>> ClusterArea::read_view() const {
 
 Task<Result<ViewRecord>> ClusterArea::write_view(ViewRecord view) const {
   ++view.generation;
-  AlignedBuffer record(kRecordBytes);
-  encode_view(view, record.span());
-  CO_TRY_VOID(co_await write_record(kViewRecord + copy_of(view.generation), record));
+  CO_TRY_VOID(co_await write_record(kViewRecord + copy_of(view.generation), encode_view, view));
   CO_TRY(ViewRecord found, co_await read_view());
   if (found != view)
     co_return fail(EBUSY, "{}: another node recorded view {} in place of {}", device_->name(), found.view.number.value,
@@ -103,8 +109,7 @@ Task<Result<std::vector<FoundSlot>>> ClusterArea::read_slots(std::uint32_t count
   CO_TRY(AlignedBuffer records, co_await read_records(kFirstSlotRecord, count));
   std::vector<FoundSlot> slots;
   for (std::uint32_t i = 0; i < count; ++i) {
-    Result<Slot> slot = decode_slot(record_of(records, i), NodeId(i));
-    slots.push_back(slot ? FoundSlot{*std::move(slot), {}} : FoundSlot{{}, slot.error().describe()});
+    slots.push_back(found_slot(record_of(records, i), NodeId(i)));
   }
   co_return slots;
 }
@@ -112,27 +117,23 @@ Task<Result<std::vector<FoundSlot>>> ClusterArea::read_slots(std::uint32_t count
 Task<Result<FoundSlot>> ClusterArea::read_slot(NodeId id) const {
   CHECK_INVARIANT(id.value < kSlots);
   CO_TRY(AlignedBuffer record, co_await read_records(kFirstSlotRecord + id.value, 1));
-  Result<Slot> slot = decode_slot(record.span(), id);
-  co_return slot ? FoundSlot{*std::move(slot), {}} : FoundSlot{{}, slot.error().describe()};
+  co_return found_slot(record.span(), id);
 }
 
 Task<Result<>> ClusterArea::write_slot(Slot slot) const {
-  AlignedBuffer record(kRecordBytes);
-  encode_slot(slot, record.span());
-  co_return co_await write_record(kFirstSlotRecord + slot.id.value, record);
+  co_return co_await write_record(kFirstSlotRecord + slot.id.value, encode_slot, slot);
 }
 
 AlignedBuffer ClusterArea::new_contents(const Header& header) {
   AlignedBuffer area(kAreaBytes);
-  auto record = [&area](std::uint64_t index) { return area.span().subspan(index * kRecordBytes, kRecordBytes); };
   for (std::uint64_t copy : {0, 1}) {
     Header one = header;
     one.generation = copy;
-    encode_header(one, record(kHeaderRecord + copy));
-    encode_view({.generation = copy, .cluster = header.cluster}, record(kViewRecord + copy));
+    encode_header(one, record_of(area, kHeaderRecord + copy));
+    encode_view({.generation = copy, .cluster = header.cluster}, record_of(area, kViewRecord + copy));
   }
   for (std::uint32_t slot = 0; slot < kSlots; ++slot)
-    encode_slot({.id = NodeId(slot), .cluster = header.cluster}, record(kFirstSlotRecord + slot));
+    encode_slot({.id = NodeId(slot), .cluster = header.cluster}, record_of(area, kFirstSlotRecord + slot));
   return area;
 }
 

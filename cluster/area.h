@@ -58,7 +58,8 @@ class ClusterArea {
 
  private:
   Task<Result<AlignedBuffer>> read_records(std::uint64_t first, std::uint64_t count) const;
-  Task<Result<>> write_record(std::uint64_t record, const AlignedBuffer& bytes) const;
+  template <class T>
+  Task<Result<>> write_record(std::uint64_t index, void (*encode)(const T&, std::span<std::byte>), T contents) const;
 
   Device* device_;
   std::uint64_t offset_bytes_;

@@ -21,8 +21,7 @@ const char* words_for(MembershipEnded::Why why) {
 
 Membership::Membership(Environment environment, Header header, NodeOptions options, Random random)
     : environment_(std::move(environment)),
-      core_(std::move(header), options, random),
-      options_(std::move(options)),
+      core_(header, std::move(options), random),
       own_slot_(environment_.executor),
       scope_(environment_.executor) {
   scope_.spawn(scan_loop());
@@ -117,7 +116,7 @@ Task<Result<Scan>> Membership::scan() {
   Scan scan{.began = environment_.executor.now(), .ended = {}, .record = {}, .slots = {}};
   // The view first: a slot that a view contains was written before it.
   CO_TRY(scan.record, co_await environment_.area.read_view());
-  CO_TRY(scan.slots, co_await environment_.area.read_slots(std::min(options_.journals, kSlots)));
+  CO_TRY(scan.slots, co_await environment_.area.read_slots(core_.journals()));
   scan.ended = environment_.executor.now();
   co_return scan;
 }
@@ -204,10 +203,8 @@ Task<void> Membership::carry_out(FreeSlot action) {
 void Membership::update_peers() {
   if (link_ == nullptr) return;
   std::vector<Peer> peers;
-  for (std::uint32_t i = 0; i < core_.monitor().slots(); ++i) {
-    const Slot* slot = core_.monitor().slot(NodeId(i));
-    if (slot == nullptr || slot->state == SlotState::free || slot->member() == core_.self()) continue;
-    peers.push_back({slot->member(), slot->addresses, slot->port});
+  for (const Slot* slot : core_.monitor().occupied()) {
+    if (slot->member() != core_.self()) peers.push_back({slot->member(), slot->addresses, slot->port});
   }
   if (peers == peers_) return;
   peers_ = peers;

@@ -93,7 +93,6 @@ class Membership final : private LinkUser {
 
   Environment environment_;
   MembershipCore core_;
-  NodeOptions options_;
   Link* link_ = nullptr;
   std::vector<Peer> peers_;
   /// A slot has one writer at a time: heartbeats, claim and freeing of the own slot take turns.

@@ -18,7 +18,7 @@ Incarnation new_incarnation(WallTime now, Random& random) {
 }
 
 MembershipCore::MembershipCore(Header header, NodeOptions options, Random random)
-    : header_(std::move(header)),
+    : header_(header),
       options_(std::move(options)),
       timing_(Timing::of(header_.settings)),
       random_(random),
@@ -37,6 +37,10 @@ void MembershipCore::end(MembershipEnded::Why why, Error reason) {
   leads_ = false;
   change_.reset();
   actions_.push_back(MembershipEnded{why, std::move(reason)});
+}
+
+void MembershipCore::end_if_fenced(const Error& error) {
+  if (error.code() == EBADE) end(MembershipEnded::Why::lost, error.within("this node was fenced"));
 }
 
 void MembershipCore::send(Member to, MembershipMessage message) {
@@ -133,9 +137,9 @@ void MembershipCore::install(Time now, View view, bool first) {
   split_since_.reset();
   change_.reset();
   std::erase_if(joiners_, [this](const auto& joiner) { return view_.contains(joiner.first); });
-  std::erase_if(joiner_asked_, [this](const auto& joiner) { return view_.contains(joiner.first); });
   std::erase_if(leavers_, [this](const Member& leaver) { return !view_.contains(leaver); });
-  admitted_.clear();
+  for (auto& [member, joiner] : joiners_)
+    joiner.admitted = false;
   // A connection that is missing between members of the new view has broken before it: told once more.
   for (const Member& member : view_.members) {
     if (member != self_ && !hears(member)) broken_ = true;
@@ -147,8 +151,8 @@ Actions MembershipCore::heartbeat_written(Time began, const Result<>& result) {
   if (phase_ == Phase::ended) return {};
   if (result) {
     heartbeat_begun_ = began;
-  } else if (result.error().code() == EBADE) {
-    end(MembershipEnded::Why::lost, result.error().within("this node was fenced"));
+  } else {
+    end_if_fenced(result.error());
   }
   return take();
 }
@@ -170,10 +174,16 @@ Slot MembershipCore::own_slot(SlotState state) {
             .health = options_.health,
             .port = options_.port,
             .addresses = options_.addresses,
-            .name = options_.name};
-  for (const Member& peer : connected_)
-    slot.hears.set(peer.node.value);
+            .name = options_.name,
+            .hears = heard()};
   return slot;
+}
+
+std::bitset<kSlots> MembershipCore::heard() const {
+  std::bitset<kSlots> nodes;
+  for (const Member& peer : connected_)
+    nodes.set(peer.node.value);
+  return nodes;
 }
 
 bool MembershipCore::may_serve(Time now) const {
@@ -204,7 +214,7 @@ Actions MembershipCore::received(Time now, Member from, const MembershipMessage&
   if (phase_ == Phase::ended || phase_ == Phase::starting || phase_ == Phase::claiming) return {};
   switch (message.type) {
     case Type::join:
-      joiners_[from] = message.number;
+      joiners_[from].version = message.number;
       break;
     case Type::refuse:
       if (phase_ != Phase::asking || !record_.view.contains(from)) break;

@@ -15,6 +15,7 @@
 /// serve at the same time.
 #pragma once
 
+#include <bitset>
 #include <map>
 #include <optional>
 #include <set>
@@ -139,6 +140,8 @@ class MembershipCore {
   Member self() const { return self_; }
   const View& view() const { return view_; }
   const Timing& timing() const { return timing_; }
+  /// Slots below this number can be claimed.
+  std::uint32_t journals() const { return options_.journals; }
   const SlotMonitor& monitor() const { return monitor_; }
   bool is_leader() const { return phase_ == Phase::member && leads_; }
   /// True while this node may answer from what it holds. Ask anew after every wait.
@@ -155,6 +158,13 @@ class MembershipCore {
     bool recording = false;
   };
 
+  /// Who asked to be let in.
+  struct Joiner {
+    std::uint64_t version = 0;  ///< of the protocol that it speaks
+    std::optional<Time> asked;  ///< end of the first scan that this node led since
+    bool admitted = false;      ///< nothing speaks against it
+  };
+
   // membership_core.cpp: messages, connections, installing and ending
   Actions take();
   void end(MembershipEnded::Why why, Error reason);
@@ -166,6 +176,8 @@ class MembershipCore {
   void notice_recovered();
   bool is_gone(Member member) const;
   bool hears(Member member) const { return connected_.contains(member); }
+  std::bitset<kSlots> heard() const;
+  void end_if_fenced(const Error& error);
   void take_prepare(Member from, const MembershipMessage& message);
 
   // membership_join.cpp: from starting to member
@@ -185,6 +197,8 @@ class MembershipCore {
   std::vector<Voter> living_voters() const;
   bool any_late() const;
   void admit_joiners(const Scan& scan);
+  bool admit(const Scan& scan, Member joiner, Joiner& state);
+  bool has_to_wait(Member joiner) const;
   std::optional<MembershipMessage> objection_to(Member joiner, std::uint64_t version) const;
   void fence(Member victim);
   std::vector<Member> wanted_members() const;
@@ -224,12 +238,10 @@ class MembershipCore {
   bool broken_ = false;  ///< a connection between members broke since the view was installed
   bool leaving_ = false;
   bool leads_ = false;
-  bool outvoted_ = false;                    ///< others may go on, this node must not
-  std::optional<Time> split_since_;          ///< members do not hear each other
-  std::vector<Member> survivors_;            ///< who may go on, this node included or not
-  std::map<Member, std::uint64_t> joiners_;  ///< who asked to be let in, with the protocol version
-  std::map<Member, Time> joiner_asked_;
-  std::set<Member> admitted_;
+  bool outvoted_ = false;            ///< others may go on, this node must not
+  std::optional<Time> split_since_;  ///< members do not hear each other
+  std::vector<Member> survivors_;    ///< who may go on, this node included or not
+  std::map<Member, Joiner> joiners_;
   std::set<Member> leavers_;
   std::set<Member> fencing_;            ///< asked for, no answer yet
   std::map<Member, Time> fenced_;       ///< verified, when

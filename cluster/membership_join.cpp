@@ -1,7 +1,6 @@
 // Membership from the first look at the area to the first view.
 #include <algorithm>
 
-#include "base/check.h"
 #include "cluster/membership_core.h"
 
 namespace corral::cluster {
@@ -79,11 +78,9 @@ bool MembershipCore::a_member_may_live() const {
 }
 
 bool MembershipCore::a_lower_joiner_may_live() const {
-  for (std::uint32_t i = 0; i < self_.node.value; ++i) {
-    const Slot* slot = monitor_.slot(NodeId(i));
-    if (slot != nullptr && slot->state != SlotState::free && monitor_.life(NodeId(i)) != Life::dead) return true;
-  }
-  return false;
+  return std::ranges::any_of(monitor_.occupied(), [this](const Slot* slot) {
+    return slot->id < self_.node && monitor_.life(slot->id) != Life::dead;
+  });
 }
 
 void MembershipCore::ask(const Scan& scan) {
@@ -125,10 +122,8 @@ void MembershipCore::ask(const Scan& scan) {
 /// True when every slot of a dead node is fenced, and silent since for so long that it serves nothing.
 bool MembershipCore::fence_all_dead() {
   std::set<Member> dead;
-  for (std::uint32_t i = 0; i < monitor_.slots(); ++i) {
-    const Slot* slot = monitor_.slot(NodeId(i));
-    const bool occupied = slot != nullptr && slot->state != SlotState::free && slot->member() != self_;
-    if (occupied && monitor_.life(NodeId(i)) == Life::dead) dead.insert(slot->member());
+  for (const Slot* slot : monitor_.occupied()) {
+    if (slot->member() != self_ && monitor_.life(slot->id) == Life::dead) dead.insert(slot->member());
   }
   for (const Member& member : record_.view.members) {
     // What its slot said cannot be read any more.

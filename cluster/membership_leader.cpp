@@ -38,8 +38,8 @@ Actions MembershipCore::fenced(Time now, Member victim, const Result<>& result) 
   if (phase_ == Phase::ended) return {};
   if (result) {
     fenced_[victim] = now;
-  } else if (result.error().code() == EBADE) {
-    end(MembershipEnded::Why::lost, result.error().within("this node was fenced"));
+  } else {
+    end_if_fenced(result.error());
   }
   // Other failures: the next scan asks again.
   return take();
@@ -51,10 +51,7 @@ std::vector<Voter> MembershipCore::living_voters() const {
   for (const Member& member : view_.members) {
     const Slot* slot = monitor_.slot(member.node);
     if (member == self_) {
-      Voter own{.node = self_.node, .health = options_.health};
-      for (const Member& peer : connected_)
-        own.hears.set(peer.node.value);
-      voters.push_back(own);
+      voters.push_back({.node = self_.node, .health = options_.health, .hears = heard()});
     } else if (monitor_.life(member.node) != Life::dead) {
       // Where another wrote over its slot, until its next heartbeat, it is not known to hear anybody.
       voters.push_back(monitor_.holds(member) ? Voter{member.node, slot->health, slot->hears} : Voter{member.node});
@@ -73,6 +70,7 @@ bool MembershipCore::any_late() const {
 void MembershipCore::arbitrate(const Scan& scan) {
   const std::vector<Voter> voters = living_voters();
   std::vector<NodeId> nodes;
+  nodes.reserve(voters.size());
   for (const Voter& voter : voters)
     nodes.push_back(voter.node);
   if (all_hear_each_other(voters)) {
@@ -154,54 +152,48 @@ std::optional<MembershipMessage> MembershipCore::objection_to(Member joiner, std
             "a cluster of its own (corral release, then corral adopt)"};
   }
   const Slot& slot = *monitor_.slot(joiner.node);
-  for (std::uint32_t i = 0; i < monitor_.slots(); ++i) {
-    const Slot* other = monitor_.slot(NodeId(i));
-    if (other == nullptr || NodeId(i) == joiner.node || other->name != slot.name) continue;
-    if (view_.contains(other->member()) && monitor_.life(NodeId(i)) == Life::alive)
+  for (const Slot* other : monitor_.occupied()) {
+    if (other->id == joiner.node || other->name != slot.name) continue;
+    if (view_.contains(other->member()) && monitor_.life(other->id) == Life::alive)
       return MembershipMessage{.type = Type::refuse,
                                .text = fmt::format("the name {} is that of a living node (slot {}): give every node "
                                                    "a name of its own",
-                                                   slot.name, i)};
+                                                   slot.name, other->id.value)};
   }
   return std::nullopt;
 }
 
 void MembershipCore::admit_joiners(const Scan& scan) {
   for (auto joiner = joiners_.begin(); joiner != joiners_.end();) {
-    const auto [member, version] = *joiner;
-    if (!hears(member)) {
-      joiner_asked_.erase(member);
-      admitted_.erase(member);
-      joiner = joiners_.erase(joiner);
-      continue;
-    }
-    // Its claim was stable before it asked, so a reading begun since shows it.
-    const Time asked = joiner_asked_.try_emplace(member, scan.ended).first->second;
-    if (scan.began < asked) {
-      ++joiner;
-      continue;
-    }
-    if (auto objection = objection_to(member, version)) {
-      send(member, *objection);
-      joiner_asked_.erase(member);
-      admitted_.erase(member);
-      joiner = joiners_.erase(joiner);
-      continue;
-    }
-    // A slot of the same node that is not known to be dead yet, or one that waits for recovery, comes first.
-    const std::string& name = monitor_.slot(member.node)->name;
-    bool wait =
-        !recovering_.empty() ||
-        std::ranges::any_of(awaiting_recovery_, [node = member.node](const Member& gone) { return gone.node == node; });
-    for (std::uint32_t i = 0; i < monitor_.slots(); ++i) {
-      const Slot* other = monitor_.slot(NodeId(i));
-      if (other == nullptr || other->state == SlotState::free || NodeId(i) == member.node) continue;
-      wait |= other->name == name;
-      wait |= !view_.contains(other->member()) && monitor_.life(NodeId(i)) == Life::dead;
-    }
-    if (!wait && !view_.find(member.node)) admitted_.insert(member);
-    ++joiner;
+    const bool asks = admit(scan, joiner->first, joiner->second);
+    joiner = asks ? std::next(joiner) : joiners_.erase(joiner);
   }
+}
+
+/// False: it is not asking any more, or was refused.
+bool MembershipCore::admit(const Scan& scan, Member joiner, Joiner& state) {
+  if (!hears(joiner)) return false;
+  // Its claim was stable before it asked, so a reading begun since shows it.
+  if (!state.asked) state.asked = scan.ended;
+  if (scan.began < *state.asked) return true;
+  if (auto objection = objection_to(joiner, state.version)) {
+    send(joiner, *std::move(objection));
+    return false;
+  }
+  if (!has_to_wait(joiner)) state.admitted = true;
+  return true;
+}
+
+/// A slot of the same node that is not known to be dead yet, or one that waits for recovery, comes first.
+bool MembershipCore::has_to_wait(Member joiner) const {
+  const auto on_its_slot = [joiner](const Member& gone) { return gone.node == joiner.node; };
+  if (!recovering_.empty() || std::ranges::any_of(awaiting_recovery_, on_its_slot) || view_.find(joiner.node))
+    return true;
+  const std::string& name = monitor_.slot(joiner.node)->name;
+  return std::ranges::any_of(monitor_.occupied(), [&](const Slot* other) {
+    if (other->id == joiner.node) return false;
+    return other->name == name || (!view_.contains(other->member()) && monitor_.life(other->id) == Life::dead);
+  });
 }
 
 /// The members of the view that should be. Nobody leaves while recoveries of this leader's are under way.
@@ -211,9 +203,10 @@ std::vector<Member> MembershipCore::wanted_members() const {
     const bool leaves = leavers_.contains(member) && (member != self_ || recovering_.empty());
     if (!leaves) wanted.push_back(member);
   }
-  for (const Member& member : admitted_) {
+  for (const auto& [member, joiner] : joiners_) {
     const Life life = monitor_.life(member.node);
-    if (monitor_.holds(member) && hears(member) && life != Life::late && life != Life::dead) wanted.push_back(member);
+    if (joiner.admitted && monitor_.holds(member) && hears(member) && life != Life::late && life != Life::dead)
+      wanted.push_back(member);
   }
   std::ranges::sort(wanted);
   return wanted;
@@ -247,13 +240,12 @@ void MembershipCore::drive_change(std::vector<Member> wanted) {
 
 Actions MembershipCore::recorded(Time now, const Result<ViewRecord>& result) {
   if (phase_ == Phase::ended) return {};
-  if (!result && result.error().code() == EBADE) {
-    end(MembershipEnded::Why::lost, result.error().within("this node was fenced"));
-    return take();
-  }
   if (result) {
     record_ = *result;
     expected_nodes_ = result->expected_nodes;
+  } else {
+    end_if_fenced(result.error());
+    if (phase_ == Phase::ended) return take();
   }
   if (phase_ == Phase::electing) {
     election_recording_ = false;
@@ -284,10 +276,8 @@ Actions MembershipCore::recorded(Time now, const Result<ViewRecord>& result) {
 
 /// Slots of nodes that are in no view and live no more: fenced, handed to the layer above, freed when it has done.
 void MembershipCore::drive_recovery() {
-  for (std::uint32_t i = 0; i < monitor_.slots(); ++i) {
-    const Slot* slot = monitor_.slot(NodeId(i));
-    if (slot == nullptr || slot->state == SlotState::free || view_.contains(slot->member())) continue;
-    recover_when_gone(slot->member(), monitor_.life(NodeId(i)) == Life::dead);
+  for (const Slot* slot : monitor_.occupied()) {
+    if (!view_.contains(slot->member())) recover_when_gone(slot->member(), monitor_.life(slot->id) == Life::dead);
   }
   for (const Member& member : awaiting_recovery_) {
     const Slot* slot = monitor_.slot(member.node);

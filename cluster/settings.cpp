@@ -1,7 +1,6 @@
 #include "cluster/settings.h"
 
-#include <charconv>
-#include <optional>
+#include "base/parse_number.h"
 
 namespace corral::cluster {
 
@@ -9,13 +8,6 @@ namespace {
 
 constexpr std::string_view kLastManStanding = "last-man-standing";
 constexpr std::string_view kMajority = "majority";
-
-std::optional<std::uint32_t> parse_number(std::string_view text) {
-  std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 Result<std::uint32_t> parse_milliseconds(std::string_view name, std::string_view text) {
   std::uint32_t unit_ms = 1000;
@@ -26,7 +18,7 @@ Result<std::uint32_t> parse_milliseconds(std::string_view name, std::string_view
   } else if (digits.ends_with('s')) {
     digits.remove_suffix(1);
   }
-  const auto number = parse_number(digits);
+  const auto number = parse_number<std::uint32_t>(digits);
   if (!number || *number > kMostFailureTimeoutMs)
     return fail(EINVAL, "{} '{}': must be a time such as 5s or 1500ms", name, text);
   return *number * unit_ms;
@@ -53,9 +45,9 @@ Result<Settings> with_setting(Settings settings, std::string_view name, std::str
       return fail(EINVAL, "quorum '{}': must be {} or {}", value, kLastManStanding, kMajority);
     settings.quorum = value == kMajority ? QuorumPolicy::majority : QuorumPolicy::last_man_standing;
   } else if (name == "port") {
-    const auto number = parse_number(value);
-    if (!number || *number == 0 || *number > 65535) return fail(EINVAL, "port '{}': must be 1 to 65535", value);
-    settings.port = static_cast<std::uint16_t>(*number);
+    const auto port = parse_number<std::uint16_t>(value);
+    if (!port || *port == 0) return fail(EINVAL, "port '{}': must be 1 to 65535", value);
+    settings.port = *port;
   } else {
     return fail(EINVAL, "setting '{}' is not known: there are failure-timeout, quorum and port", name);
   }

@@ -33,6 +33,14 @@ const Slot* SlotMonitor::slot(NodeId node) const {
   return observed != nullptr && observed->slot ? &*observed->slot : nullptr;
 }
 
+std::vector<const Slot*> SlotMonitor::occupied() const {
+  std::vector<const Slot*> slots;
+  for (const Observed& observed : observed_) {
+    if (observed.slot && observed.slot->state != SlotState::free) slots.push_back(&*observed.slot);
+  }
+  return slots;
+}
+
 Duration SlotMonitor::silence(NodeId node) const {
   const Observed* observed = find(node);
   return observed == nullptr ? Duration{} : observed->silence;

@@ -29,12 +29,13 @@ class SlotMonitor {
 
   /// The slot as last read; null where it could never be read.
   const Slot* slot(NodeId node) const;
+  /// Those that are not free, as last read, in order of their numbers; valid until the next reading.
+  std::vector<const Slot*> occupied() const;
   Life life(NodeId node) const;
   /// How long the slot has been silent for certain.
   Duration silence(NodeId node) const;
   /// True if the slot carries this life and is not free.
   bool holds(Member member) const;
-  std::uint32_t slots() const { return static_cast<std::uint32_t>(observed_.size()); }
   /// Begin of the last reading.
   Time last_scan() const { return last_scan_; }
 

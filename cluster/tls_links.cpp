@@ -141,7 +141,7 @@ Result<std::unique_ptr<TlsLinks>> TlsLinks::listen(EventLoop& loop, LinkOptions 
   if (epoll_ctl(poll.get(), EPOLL_CTL_ADD, listener.get(), &event) != 0) return fail(errno);
   const std::uint16_t port = port_of(listener.get());
   std::unique_ptr<TlsLinks> links(
-      new TlsLinks(loop, std::move(options), std::move(log), std::move(listener), std::move(poll), port));
+      new TlsLinks(loop, options, std::move(log), std::move(listener), std::move(poll), port));
   TRY(links->watch_, loop.watch_readable(links->poll_.get(), [self = links.get()] { return self->drain(); }));
   links->scope_.spawn(links->work());
   return links;
@@ -150,7 +150,7 @@ Result<std::unique_ptr<TlsLinks>> TlsLinks::listen(EventLoop& loop, LinkOptions 
 TlsLinks::TlsLinks(EventLoop& loop, LinkOptions options, Logger log, FileDescriptor listener, FileDescriptor poll,
                    std::uint16_t port)
     : loop_(loop),
-      options_(std::move(options)),
+      options_(options),
       log_(std::move(log)),
       key_(options_.cluster, options_.secret),
       listener_(std::move(listener)),
@@ -353,14 +353,17 @@ void TlsLinks::establish(Connection& connection, Member peer) {
     fail_connection(*older->second, "the peer made a new connection");
     if (older->second->told) {
       older->second->told = false;
-      for (LinkUser* user : users_)
-        if (user != nullptr) user->disconnected(peer);
+      tell_users(&LinkUser::disconnected, peer);
     }
   }
   state.connection = connection.number;
   connection.told = true;
+  tell_users(&LinkUser::connected, peer);
+}
+
+void TlsLinks::tell_users(void (LinkUser::*event)(Member), Member peer) {
   for (LinkUser* user : users_)
-    if (user != nullptr) user->connected(peer);
+    if (user != nullptr) (user->*event)(peer);
 }
 
 void TlsLinks::flush(Connection& connection) {
@@ -426,9 +429,7 @@ void TlsLinks::reap() {
       peer->second.connection = 0;
       peer->second.next_attempt = loop_.clock().now() + options_.retry_interval;
     }
-    if (!connection->told) continue;
-    for (LinkUser* user : users_)
-      if (user != nullptr) user->disconnected(connection->peer);
+    if (connection->told) tell_users(&LinkUser::disconnected, connection->peer);
   }
 }
 

@@ -73,6 +73,7 @@ class TlsLinks final : public LinkProvider, private Link {
   void take_frames(Connection& connection);
   bool take_greeting(Connection& connection, std::span<const std::byte> frame);
   void establish(Connection& connection, Member peer);
+  void tell_users(void (LinkUser::*event)(Member), Member peer);
   void connect_to(PeerState& peer);
   Connection& add(FileDescriptor socket, TlsStream::Side side);
   void send_frame(Connection& connection, std::uint8_t kind, std::span<const std::byte> payload);

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cctype>
-#include <charconv>
 #include <climits>
 #include <cstring>
 #include <optional>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file_descriptor.h"
+#include "base/parse_number.h"
 
 namespace corral {
 
@@ -26,10 +26,8 @@ std::unexpected<Error> wrong(std::string_view text, const std::string& why) {
 }
 
 std::optional<std::uint32_t> number_in(std::string_view text, std::uint32_t least, std::uint32_t most) {
-  std::uint32_t number = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number < least || number > most) return std::nullopt;
-  return number;
+  const auto number = parse_number<std::uint32_t>(text);
+  return number && *number >= least && *number <= most ? number : std::nullopt;
 }
 
 /// Takes what stands before the separator off the text; all of it where there is none.

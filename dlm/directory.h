@@ -1,7 +1,6 @@
 /// Who masters what: each resource's name hashes to one member of the view, which remembers its master.
 #pragma once
 
-#include <optional>
 #include <unordered_map>
 
 #include "cluster/member.h"
@@ -21,12 +20,6 @@ class Directory {
  public:
   /// Forgets everything: a new view spreads the names anew.
   void clear() { masters_.clear(); }
-  std::size_t size() const { return masters_.size(); }
-  std::optional<Member> find(const ResourceName& name) const {
-    auto found = masters_.find(name);
-    if (found == masters_.end()) return std::nullopt;
-    return found->second;
-  }
   /// The master; `candidate`, from now on, if there was none.
   Member find_or_appoint(const ResourceName& name, Member candidate) {
     return masters_.try_emplace(name, candidate).first->second;

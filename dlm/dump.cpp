@@ -1,7 +1,6 @@
 #include "dlm/dump.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include <fmt/format.h>
 

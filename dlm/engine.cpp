@@ -43,8 +43,12 @@ Engine::Resource& Engine::use_resource(const ResourceName& name) {
     resource.name = name;
     in_order_.push_back(resource);
   }
-  if (resource.unused_linked()) unused_.erase(unused_.iterator_to(resource));
+  mark_used(resource);
   return resource;
+}
+
+void Engine::mark_used(Resource& resource) {
+  if (resource.unused_linked()) unused_.erase(unused_.iterator_to(resource));
 }
 
 Result<LockId> Engine::lock(const ResourceName& name, Mode mode, LockFlags flags) {
@@ -58,7 +62,7 @@ Result<LockId> Engine::lock(const ResourceName& name, Mode mode, LockFlags flags
   lock.id = id;
   lock.resource = &resource;
   resource.owned.push_back(lock);
-  begin(lock, Operation::request, mode, flags);
+  begin(lock, Operation::request, mode, flags, false);
   drain_own();
   return id;
 }
@@ -69,8 +73,8 @@ Result<> Engine::convert(LockId id, Mode mode, LockFlags flags, const std::array
   if (lock == nullptr || flags.expedite) return fail(EINVAL);
   if (lock->pending.operation != Operation::none) return fail(EBUSY);
   CHECK_INVARIANT(lock->granted.has_value());
-  write_value(*lock, mode, flags, value);
-  begin(*lock, Operation::convert, mode, flags);
+  const bool written = write_value(*lock, mode, flags, value);
+  begin(*lock, Operation::convert, mode, flags, written);
   drain_own();
   return {};
 }
@@ -80,8 +84,8 @@ Result<> Engine::unlock(LockId id, LockFlags flags, const std::array<std::byte, 
   OwnedLock* lock = find_owned(id);
   if (lock == nullptr) return fail(EINVAL);
   if (lock->pending.operation != Operation::none) return fail(EBUSY);
-  write_value(*lock, std::nullopt, flags, value);
-  begin(*lock, Operation::unlock, Mode::null, flags);
+  const bool written = write_value(*lock, std::nullopt, flags, value);
+  begin(*lock, Operation::unlock, Mode::null, flags, written);
   drain_own();
   return {};
 }
@@ -117,26 +121,26 @@ void Engine::cancel_range(std::uint64_t operation) {
   drain_own();
 }
 
-void Engine::begin(OwnedLock& lock, Operation operation, Mode mode, LockFlags flags) {
-  const bool written = lock.pending.value_written;
+void Engine::begin(OwnedLock& lock, Operation operation, Mode mode, LockFlags flags, bool value_written) {
   lock.pending = {};
   lock.pending.operation = operation;
   lock.pending.mode = mode;
   lock.pending.flags = flags;
-  lock.pending.value_written = written;
+  lock.pending.value_written = value_written;
   lock.pending.order = next_order_++;
   lock.pending.since = clock_.now();
   submit(lock);
 }
 
-/// The owner's copy becomes the newer one at once; the operation takes it to the master.
-void Engine::write_value(OwnedLock& lock, std::optional<Mode> to, LockFlags flags,
+/// The owner's copy becomes the newer one at once; the operation takes it to the master. False: this one writes
+/// nothing.
+bool Engine::write_value(OwnedLock& lock, std::optional<Mode> to, LockFlags flags,
                          const std::array<std::byte, kLockValueBytes>& value) {
-  lock.pending.value_written = flags.value && value_transfer(lock.granted, to) == ValueTransfer::write;
-  if (!lock.pending.value_written) return;
+  if (!flags.value || value_transfer(lock.granted, to) != ValueTransfer::write) return false;
   lock.value.bytes = value;
   lock.value.valid = true;
   ++lock.value.sequence;
+  return true;
 }
 
 /// Sends the operation on its way, or leaves it unsent: during a recovery, and while the master is being asked for.
@@ -159,8 +163,12 @@ void Engine::submit_unsent(Resource& resource) {
   for (OwnedLock& lock : resource.owned) {
     if (lock.pending.operation != Operation::none && lock.pending.progress == Progress::unsent) unsent.push_back(&lock);
   }
-  std::ranges::sort(unsent, {}, [](const OwnedLock* lock) { return lock->pending.order; });
-  for (OwnedLock* lock : unsent)
+  submit_in_order(std::move(unsent));
+}
+
+void Engine::submit_in_order(std::vector<OwnedLock*> locks) {
+  std::ranges::sort(locks, {}, [](const OwnedLock* lock) { return lock->pending.order; });
+  for (OwnedLock* lock : locks)
     submit(*lock);
 }
 
@@ -311,16 +319,16 @@ std::optional<Member> Engine::master_of(const ResourceName& name) const {
 /// before control returns to the caller.
 void Engine::post(Member to, Message message) {
   if (to == self_) {
-    own_messages_.push_back(std::move(message));
+    own_messages_.push_back(message);
   } else {
-    actions_.emplace_back(SendAction{to, std::move(message)});
+    actions_.emplace_back(SendAction{to, message});
   }
 }
 
 void Engine::drain_own() {
   for (;;) {
     while (!own_messages_.empty()) {
-      Message message = std::move(own_messages_.front());
+      Message message = own_messages_.front();
       own_messages_.pop_front();
       dispatch(self_, message);
     }

@@ -188,11 +188,13 @@ class Engine final : private RangePort {
   OwnedLock* find_owned(LockId id);
   Resource* find_resource(const ResourceName& name);
   Resource& use_resource(const ResourceName& name);
-  void begin(OwnedLock& lock, Operation operation, Mode mode, LockFlags flags);
-  void write_value(OwnedLock& lock, std::optional<Mode> to, LockFlags flags,
+  void mark_used(Resource& resource);
+  void begin(OwnedLock& lock, Operation operation, Mode mode, LockFlags flags, bool value_written);
+  bool write_value(OwnedLock& lock, std::optional<Mode> to, LockFlags flags,
                    const std::array<std::byte, kLockValueBytes>& value);
   void submit(OwnedLock& lock);
   void submit_unsent(Resource& resource);
+  void submit_in_order(std::vector<OwnedLock*> locks);
   void transmit(OwnedLock& lock, Member to);
   void answered(OwnedLock& lock);
   void pump_backlog(NodeId node);
@@ -217,6 +219,8 @@ class Engine final : private RangePort {
     Resource* resource;
   };
   Queued* find_queued(const LockOwner& owner);
+  void drop_waiting(LockQueue& queue);
+  void drop_granted(LockQueue& queue, const LockOwner& owner);
   void tell_owners(Resource& resource, const LockQueue::Events& events);
   void release_if_unused(Resource& resource);
   void trim_unused();
@@ -258,7 +262,7 @@ class Engine final : private RangePort {
   void handle(Member from, RangeReport& report);
   std::optional<Member> master_of(const ResourceName& name) const override;
   void post(Member to, Message message) override;
-  void completed(RangeCompleteAction action) override { actions_.emplace_back(std::move(action)); }
+  void completed(RangeCompleteAction action) override { actions_.emplace_back(action); }
 
   /// From which step on a message can be used; before, it is held.
   static Step usable_from(const Message& message);

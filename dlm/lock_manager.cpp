@@ -97,8 +97,10 @@ Task<void> LockManager::flush_frames() {
 
 void LockManager::flush() {
   auto frames = std::exchange(frames_, {});
-  for (auto& [node, writer] : frames)
-    link_.send(writer.header().to, Channel::locks, std::move(writer).take());
+  for (auto& [node, writer] : frames) {
+    const Member to = writer.header().to;
+    link_.send(to, Channel::locks, std::move(writer).take());
+  }
 }
 
 void LockManager::carry_out(CompleteAction& action) {
@@ -135,7 +137,7 @@ Task<void> LockManager::tell_listeners() {
 
 void LockManager::carry_out(RangeCompleteAction& action) {
   auto found = ranges_.find(action.operation);
-  if (found != ranges_.end()) found->second->set(std::move(action.outcome));
+  if (found != ranges_.end()) found->second->set(action.outcome);
 }
 
 void LockManager::carry_out(RunningAction& action) {
@@ -149,7 +151,7 @@ void LockManager::carry_out(FaultAction& action) {
 }
 
 Lock::Lock(LockManager& manager, ResourceName name, LockListener* listener)
-    : manager_(manager), name_(std::move(name)), listener_(listener) {}
+    : manager_(manager), name_(name), listener_(listener) {}
 
 Lock::~Lock() {
   if (!id_) return;

@@ -195,28 +195,29 @@ void LockQueue::grant(QueuedLock& lock, Time now, Events& events) {
   events.push_back({QueueEvent::Kind::reply, lock.owner, ReplyCode::granted, lock.granted, lock.demoted});
 }
 
+LockQueue::List& LockQueue::list_of(State state) {
+  return state == State::granted ? granted_ : state == State::converting ? converting_ : waiting_;
+}
+
 void LockQueue::enter(QueuedLock& lock, State state, Time now) {
   lock.state = state;
   lock.since = now;
-  ++size_;
   if (state != State::waiting) ++granted_in_[index(lock.granted)];
   if (state != State::granted) {
     ++requested_in_[index(lock.requested)];
     if (may_pass_others(lock.flags)) ++unordered_;
   }
-  List& list = state == State::granted ? granted_ : state == State::converting ? converting_ : waiting_;
-  list.push_back(lock);
+  list_of(state).push_back(lock);
 }
 
 void LockQueue::leave(QueuedLock& lock) {
   CHECK_INVARIANT(lock.is_linked());
-  --size_;
   if (lock.state != State::waiting) --granted_in_[index(lock.granted)];
   if (lock.state != State::granted) {
     --requested_in_[index(lock.requested)];
     if (may_pass_others(lock.flags)) --unordered_;
   }
-  List& list = lock.state == State::granted ? granted_ : lock.state == State::converting ? converting_ : waiting_;
+  List& list = list_of(lock.state);
   list.erase(list.iterator_to(lock));
 }
 

@@ -67,7 +67,7 @@ class LockQueue {
   ~LockQueue();
 
   bool empty() const { return granted_.empty() && converting_.empty() && waiting_.empty(); }
-  std::size_t size() const { return size_; }
+  std::size_t size() const { return granted_.size() + converting_.size() + waiting_.size(); }
   const List& granted() const { return granted_; }
   const List& converting() const { return converting_; }
   const List& waiting() const { return waiting_; }
@@ -107,6 +107,7 @@ class LockQueue {
   void resume(Time now, Events& events);
 
  private:
+  List& list_of(QueuedLock::State state);
   bool conflicts(const QueuedLock& lock, Mode mode) const;
   bool admits(const QueuedLock& lock, Mode mode, LockFlags flags, bool conversion) const;
   bool can_grant_now(const QueuedLock& lock, Mode mode, LockFlags flags, bool conversion) const;
@@ -124,7 +125,6 @@ class LockQueue {
   List granted_;
   List converting_;
   List waiting_;
-  std::size_t size_ = 0;
   std::array<std::uint32_t, kModes> granted_in_{};    ///< locks per granted mode, converting ones too
   std::array<std::uint32_t, kModes> requested_in_{};  ///< locks per mode asked for, converting and waiting
   std::size_t unordered_ = 0;                         ///< converting and waiting ones that may pass others

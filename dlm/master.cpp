@@ -37,7 +37,7 @@ void Engine::request_here(Resource& resource, const Request& request) {
     return post(request.owner, Reply{request.lock, ReplyCode::no_room, Mode::null, false, {}});
   auto [found, added] = queued_.try_emplace(owner, Queued{QueuedLock(owner), &resource});
   if (!added) return fault(request.owner, "requests a lock that it has");
-  use_resource(resource.name);
+  mark_used(resource);
   LockQueue::Events events;
   resource.queue->request(found->second.lock, request.mode, request.flags, clock_.now(), events);
   tell_owners(resource, events);
@@ -46,6 +46,16 @@ void Engine::request_here(Resource& resource, const Request& request) {
 Engine::Queued* Engine::find_queued(const LockOwner& owner) {
   auto found = queued_.find(owner);
   return found == queued_.end() ? nullptr : &found->second;
+}
+
+/// What waits leaves the queue, without a word; a conversion goes back to what is granted.
+void Engine::drop_waiting(LockQueue& queue) {
+  queue.drop_waiting([this](QueuedLock& gone) { queued_.erase(gone.owner); });
+}
+
+void Engine::drop_granted(LockQueue& queue, const LockOwner& owner) {
+  queue.remove(find_queued(owner)->lock);
+  queued_.erase(owner);
 }
 
 void Engine::handle(Member from, Convert& convert) {
@@ -113,7 +123,7 @@ void Engine::trim_unused() {
 
 void Engine::erase_resource(Resource& resource) {
   CHECK_INVARIANT(resource.owned.empty());
-  if (resource.unused_linked()) unused_.erase(unused_.iterator_to(resource));
+  mark_used(resource);
   in_order_.erase(in_order_.iterator_to(resource));
   // The name is the key that is erased.
   const ResourceName name = resource.name;

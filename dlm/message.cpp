@@ -1,7 +1,6 @@
 #include "dlm/message.h"
 
 #include <array>
-#include <bit>
 #include <utility>
 
 #include "base/check.h"
@@ -238,7 +237,7 @@ Result<Frame> decode_frame(std::span<const std::byte> bytes) {
   std::span<const std::byte> rest = bytes.subspan(kFrameHeaderBytes);
   for (std::size_t number = 0; number < count; ++number) {
     TRY(Message message, decode_message(rest, number));
-    frame.messages.push_back(std::move(message));
+    frame.messages.push_back(message);
   }
   if (!rest.empty()) return fail(EPROTO, "lock frame has {} bytes after its last message", rest.size());
   return frame;

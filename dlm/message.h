@@ -191,7 +191,6 @@ class FrameWriter {
  public:
   explicit FrameWriter(FrameHeader header);
   const FrameHeader& header() const { return header_; }
-  bool empty() const { return count_ == 0; }
   /// False, and nothing added, if the frame would exceed kFrameBytesMax.
   bool add(const Message& message);
   std::vector<std::byte> take() &&;

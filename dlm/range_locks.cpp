@@ -65,7 +65,7 @@ void RangeLocks::finish(std::uint64_t number, RangeOutcome outcome) {
   }
   --file.operations;
   if (file.operations == 0 && file.held.empty()) own_.erase(operation.name);
-  port_.completed({number, std::move(outcome)});
+  port_.completed({number, outcome});
 }
 
 bool RangeLocks::handle(const RangeReply& reply) {
@@ -150,6 +150,7 @@ void RangeLocks::report() {
 void RangeLocks::resume() {
   // In order of being asked for; the numbers first, since what is sent to this node itself may end at once.
   std::vector<std::uint64_t> numbers;
+  numbers.reserve(operations_.size());
   for (const auto& [number, operation] : operations_)
     numbers.push_back(number);
   for (std::uint64_t number : numbers) {

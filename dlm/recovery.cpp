@@ -11,7 +11,6 @@ void Engine::enter_view(const View& view) {
   CHECK_INVARIANT(view.well_formed() && view.number > view_.number);
   if (!view.contains(self_)) return go_out();
   stop_for(view);
-  view_ = view;
   for (const Member& member : view.members) {
     if (member == self_) continue;
     auto early = early_hellos_.find(member);
@@ -71,7 +70,7 @@ void Engine::reset_operations(Resource& resource) {
 /// Of a resource mastered here: what the dead may have written under blocks it, what the living have is theirs to say.
 void Engine::drop_dead_and_doubt_others(Resource& resource) {
   LockQueue& queue = *resource.queue;
-  queue.drop_waiting([this](QueuedLock& gone) { queued_.erase(gone.owner); });
+  drop_waiting(queue);
   std::vector<LockOwner> dead;
   for (const QueuedLock& lock : queue.granted()) {
     find_queued(lock.owner)->lock.confirmed = lock.owner.node == self_;
@@ -82,20 +81,17 @@ void Engine::drop_dead_and_doubt_others(Resource& resource) {
     const NodeId node = lock.owner.node.node;
     if (writes(lock.granted) && deaths_.unrecovered(node)) queue.block_for(node);
   }
-  for (const LockOwner& owner : dead) {
-    queue.remove(find_queued(owner)->lock);
-    queued_.erase(owner);
-  }
+  for (const LockOwner& owner : dead)
+    drop_granted(queue, owner);
 }
 
 void Engine::abandon_queue(Resource& resource) {
   if (!resource.queue) return;
   LockQueue& queue = *resource.queue;
-  queue.drop_waiting([this](QueuedLock& gone) { queued_.erase(gone.owner); });
+  drop_waiting(queue);
   while (!queue.granted().empty()) {
     const LockOwner owner = queue.granted().front().owner;
-    queue.remove(find_queued(owner)->lock);
-    queued_.erase(owner);
+    drop_granted(queue, owner);
   }
   resource.queue.reset();
 }
@@ -200,10 +196,8 @@ void Engine::finish_resource(Resource& resource) {
     for (const QueuedLock& lock : queue.granted()) {
       if (!lock.confirmed) unclaimed.push_back(lock.owner);
     }
-    for (const LockOwner& owner : unclaimed) {
-      queue.remove(find_queued(owner)->lock);
-      queued_.erase(owner);
-    }
+    for (const LockOwner& owner : unclaimed)
+      drop_granted(queue, owner);
     if (resource.lost && queue.excludes_writers()) queue.unblock();
     if (resource.lost && !resource.value_certain) queue.invalidate_value();
     LockQueue::Events events;
@@ -221,9 +215,7 @@ void Engine::resubmit_all() {
       if (lock.pending.operation != Operation::none) unsent.push_back(&lock);
     }
   }
-  std::ranges::sort(unsent, {}, [](const OwnedLock* lock) { return lock->pending.order; });
-  for (OwnedLock* lock : unsent)
-    submit(*lock);
+  submit_in_order(std::move(unsent));
 }
 
 void Engine::recovered(Member member) {
@@ -301,7 +293,7 @@ void Engine::handle(Member from, Report& report) {
   const LockOwner owner{from, report.lock};
   auto [found, added] = queued_.try_emplace(owner, Queued{QueuedLock(owner), resource});
   if (!added && found->second.resource != resource) return fault(from, "reports a lock under another name");
-  use_resource(report.name);
+  mark_used(*resource);
   LockQueue& queue = *resource->queue;
   if (!queue.admits_report(found->second.lock, report.mode)) fault(from, "reports a lock that excludes another's");
   queue.restore(found->second.lock, report.mode, clock_.now());
@@ -349,7 +341,7 @@ Engine::Step Engine::usable_from(const Message& message) {
 void Engine::dispatch(Member from, Message& message) {
   if (phase_ < usable_from(message)) {
     if (held_.size() >= limits_.held_messages) return fault(from, "is too far ahead in a recovery");
-    held_.push_back({from, std::move(message)});
+    held_.push_back({from, message});
     return;
   }
   std::visit([&](auto& body) { handle(from, body); }, message);

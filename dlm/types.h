@@ -70,7 +70,6 @@ struct LockFlags {
   bool value : 1 = false;               ///< read or write the value block
   bool during_recovery : 1 = false;  ///< for who replays a journal: granted although a dead node's locks block others
 
-  static constexpr unsigned kBits = 8;
   std::uint8_t bits() const {
     return static_cast<std::uint8_t>(no_queue | no_queue_blocking << 1 | expedite << 2 | queue_convert << 3 |
                                      no_order << 4 | demote_on_deadlock << 5 | value << 6 | during_recovery << 7);

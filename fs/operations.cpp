@@ -39,7 +39,7 @@ WallTime Operations::now() const {
   return fs_.volume().clock.wall();
 }
 
-Error Operations::broken(Error error) {
+Error Operations::broken(const Error& error) {
   fs_.volume().withdraw(error);
   return Error(EIO, error.message(), error.kind());
 }

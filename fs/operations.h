@@ -186,7 +186,7 @@ class Operations {
   bool access_is_due(const LockedInode& inode) const;
   /// Passes an error on that struck after a transaction had begun to change blocks: memory no longer matches any state
   /// that may be committed, so the mount withdraws.
-  Error broken(Error error);
+  Error broken(const Error& error);
 
   struct NewInode;
   Task<Result<Entry>> make(BlockNo directory, std::string name, NewNode node, Caller caller, bool named);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -10,6 +9,8 @@
 
 #include <sys/mount.h>
 #include <sys/sysinfo.h>
+
+#include "base/parse_number.h"
 
 namespace corral {
 
@@ -64,13 +65,6 @@ constexpr std::array<std::string_view, 4> kSecurity{"context", "fscontext", "def
 template <std::size_t N>
 bool contains(const std::array<std::string_view, N>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-std::optional<std::uint64_t> parse_number(std::string_view text) {
-  std::uint64_t number = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
 }
 
 Result<std::uint64_t> number_between(std::string_view name, std::string_view value, std::uint64_t least,

@@ -4,17 +4,12 @@
 
 #include "dlm/engine.h"
 #include "test/fuzz/input.h"
+#include "test/support/manual_clock.h"
 
 using namespace corral;
 using namespace corral::dlm;
 
 namespace {
-
-class FixedClock final : public Clock {
- public:
-  Time now() const override { return {}; }
-  WallTime wall() const override { return {}; }
-};
 
 const Member kSelf{NodeId(0), Incarnation(1)};
 const Member kPeer{NodeId(1), Incarnation(1)};
@@ -54,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   whole.insert(whole.end(), bytes.begin() + 1, bytes.end());
   auto frame = decode_frame(whole);
   if (!frame) return 0;
-  FixedClock clock;
+  ManualClock clock;
   Limits limits;
   limits.unused_resources = 2;
   Engine engine(kSelf, clock, limits);

@@ -1,7 +1,6 @@
 #include "tools/mkfs_corral/command_line.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <utility>
 #include <vector>
@@ -10,6 +9,7 @@
 #include <fmt/format.h>
 #include <uuid/uuid.h>
 
+#include "base/parse_number.h"
 #include "tools/mkfs/new_cluster.h"
 
 namespace corral::mkfs {
@@ -18,10 +18,8 @@ namespace {
 
 constexpr ExitCode kUsageError = 2;
 
-Result<std::uint64_t> parse_number(std::string_view name, std::string_view text) {
-  std::uint64_t value = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc{} && end == text.data() + text.size() && !text.empty()) return value;
+Result<std::uint64_t> number_for(std::string_view name, std::string_view text) {
+  if (const auto number = parse_number(text)) return *number;
   return fail(EINVAL, "{} needs a number, not '{}'", name, text);
 }
 
@@ -39,7 +37,7 @@ Result<> parse_topology(std::string_view text, CommandLine& command) {
   const auto parts = split(text, ':');
   std::vector<std::uint32_t> figures;
   for (std::string_view part : parts) {
-    TRY(auto figure, parse_number("test_topology", part));
+    TRY(auto figure, number_for("test_topology", part));
     figures.push_back(static_cast<std::uint32_t>(std::min<std::uint64_t>(figure, 0xFFFFFFFF)));
   }
   if (figures.size() != 5) return fail(EINVAL, "test_topology needs five numbers separated by colons, not '{}'", text);
@@ -134,14 +132,14 @@ Result<> apply_extended_options(std::string_view list, CommandLine& command) {
     if (name == "test_topology") {
       TRY_VOID(parse_topology(value, command));
     } else if (name == "sunit") {
-      TRY(unit, parse_number(name, value));
+      TRY(unit, number_for(name, value));
     } else if (name == "swidth") {
-      TRY(width, parse_number(name, value));
+      TRY(width, number_for(name, value));
     } else if (name == "align") {
       if (value != "0" && value != "1") return fail(EINVAL, "align must be 0 or 1, not '{}'", value);
       format.align = value == "1";
     } else if (name == "format") {
-      TRY(auto number, parse_number(name, value));
+      TRY(auto number, number_for(name, value));
       format.fs_format = static_cast<std::uint32_t>(std::min<std::uint64_t>(number, 0xFFFFFFFF));
     } else {
       return fail(EINVAL, "extended option '{}' is not known; -o help lists them", name);
