@@ -9,7 +9,6 @@
 #include "fsck/directory_layout.h"
 #include "fsck/inode_pass.h"
 #include "fsck/naming.h"
-#include "fsck/new_blocks.h"
 #include "fsck/walk_policies.h"
 #include "ondisk/dirent_walker.h"
 
@@ -176,21 +175,8 @@ Task<Result<BlockNo>> OrphanPass::lost_and_found() {
     if (inode != nullptr && inode->type == DT_DIR) co_return inode->number();
     co_return fail(EEXIST, "/lost+found is no directory");
   }
-  auto blocks = take_blocks(volume_, 1, Use::dinode);
-  if (!blocks) co_return fail(ENOSPC, "there is no free block for /lost+found");
-  const BlockNo address = blocks->front();
-  BlockBytes block = new_dinode(volume_, address, S_IFDIR | 0700, kDinodeJournaledData);
-  auto& dinode = view<Dinode>(block);
-  dinode.nlink = 2;
-  volume_.write(address, block);
-  const InodeIdentity self = dinode.num;
-  const InodeRecord* top = volume_.inodes.find(volume_.root());
-  const InodeIdentity parent{top->formal_ino, top->address};
-  CO_TRY_VOID(co_await lay_out_directory(volume_, address, {{".", self, DT_DIR}, {"..", parent, DT_DIR}}, {}));
-  CO_TRY_VOID(co_await take_inode(volume_, address));
-  volume_.inodes.find(address)->names = 1;
-  CO_TRY_VOID(co_await add_names(volume_, volume_.root(), {{std::string(kLostAndFound), self, DT_DIR}}));
-  co_return address;
+  co_return co_await make_inode(volume_, volume_.root(), std::string(kLostAndFound), S_IFDIR | 0700,
+                                kDinodeJournaledData);
 }
 
 Task<Result<>> OrphanPass::reconnect(std::vector<BlockNo> orphans) {

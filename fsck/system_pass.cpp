@@ -192,7 +192,8 @@ Task<Result<BlockNo>> SystemPass::make(BlockNo directory, const std::string& nam
   if (role == Role::quota) payload = kFormatQuota;
   const bool is_directory = role == Role::jindex || role == Role::per_node;
   const std::uint32_t mode = is_directory ? S_IFDIR | 0700u : S_IFREG | 0600u;
-  CO_TRY(const BlockNo inode, co_await make_system_file(volume_, directory, name, mode, payload));
+  CO_TRY(const BlockNo inode,
+         co_await make_inode(volume_, directory, name, mode, kDinodeSystem | kDinodeJournaledData, payload));
   CO_TRY_VOID(co_await fill_new(inode, role));
   co_return inode;
 }
@@ -412,7 +413,6 @@ Task<Result<>> ensure_directory(Volume& volume, const InodeIdentity& identity, s
   BlockBytes block = new_dinode(volume, address, mode, kDinodeJournaledData | (system ? kDinodeSystem : 0));
   auto& dinode = view<Dinode>(block);
   dinode.num.formal_ino = identity.formal_ino;
-  dinode.nlink = 2;
   dinode.size = volume.geometry.stuffed_bytes();
   dinode.payload_format = kFormatDirent;
   view<Dirent>(block, sizeof(Dinode)).record_length = static_cast<std::uint16_t>(volume.geometry.stuffed_bytes());
