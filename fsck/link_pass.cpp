@@ -11,6 +11,7 @@
 #include "fsck/naming.h"
 #include "fsck/walk_policies.h"
 #include "ondisk/dirent_walker.h"
+#include "ondisk/validate.h"
 
 namespace corral::fsck {
 
@@ -37,15 +38,11 @@ class RemoveEntry final : public FollowBlocks {
   bool see_dirent_block(BlockNo, std::span<std::byte> block, bool) override {
     std::size_t before = 0;
     for (std::size_t offset = first_dirent_bytes(block); offset < block.size();) {
-      auto& dirent = view<Dirent>(block, offset);
+      const auto& dirent = view<Dirent>(block, offset);
       const std::string_view name = name_of(dirent);
       if (!is_unused(dirent) && dirent.inum.addr == child_.value && name != "." && name != "..") {
-        if (before == 0)
-          dirent.inum = InodeIdentity{};
-        else
-          view<Dirent>(block, before).record_length =
-              static_cast<std::uint16_t>(view<Dirent>(block, before).record_length + dirent.record_length);
-        if (has_leaf_header(block))
+        remove_dirent(block, before, offset);
+        if (has_meta_type(block, MetaType::leaf))
           view<Leaf>(block).entries = static_cast<std::uint16_t>(view<Leaf>(block).entries - 1);
         removed = true;
         return true;
@@ -58,9 +55,6 @@ class RemoveEntry final : public FollowBlocks {
   bool removed = false;
 
  private:
-  static bool has_leaf_header(std::span<const std::byte> block) {
-    return view<MetaHeader>(block).meta_type() == MetaType::leaf;
-  }
   BlockNo child_;
 };
 
