@@ -157,13 +157,7 @@ void insert_dirent(std::span<std::byte> block, const HashedName& name, const Dir
 void remove_dirent(std::span<std::byte> block, const HashedName& name) {
   auto scan = scan_dirents(block, kScanned, name);
   CHECK_INVARIANT(scan && scan->found != 0);
-  auto& dirent = view<Dirent>(block, scan->found);
-  if (scan->before == 0) {
-    dirent.inum = {};
-  } else {
-    auto& before = view<Dirent>(block, scan->before);
-    before.record_length = static_cast<std::uint16_t>(before.record_length + dirent.record_length);
-  }
+  ondisk::remove_dirent(block, scan->before, scan->found);
   count_in_leaf(block, -1);
 }
 

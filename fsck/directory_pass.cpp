@@ -16,18 +16,6 @@ using namespace ondisk;
 
 namespace {
 
-/// Removes the dirent at `offset` as the filesystem does: the one before it reaches over it, or it becomes a place
-/// holder.
-void remove_dirent(std::span<std::byte> block, std::size_t before, std::size_t offset) {
-  auto& dirent = view<Dirent>(block, offset);
-  if (offset == first_dirent_bytes(block)) {
-    dirent.inum = InodeIdentity{};
-    return;
-  }
-  auto& previous = view<Dirent>(block, before);
-  previous.record_length = static_cast<std::uint16_t>(previous.record_length + dirent.record_length);
-}
-
 class CheckEntries final : public FollowBlocks {
  public:
   CheckEntries(Volume& volume, BlockNo directory)

@@ -130,11 +130,10 @@ Task<Result<JournalOutcome>> replay_journals(Executor& executor, WorkingCopy& di
   co_return co_await pass.run();
 }
 
-Task<Result<>> clear_journal(Volume& volume, BlockNo inode, JournalId id, BlockNo local_statfs, BlockNo local_quota) {
-  auto reader = co_await VolumeReader::open(volume.disk);
-  if (!reader) co_return std::unexpected(reader.error());
-  CO_TRY(const OfflineInode file, co_await reader->read_inode(inode));
-  CO_TRY(const JournalMap map, co_await map_journal(*reader, file));
+Task<Result<>> clear_journal(Volume& volume, const VolumeReader& reader, BlockNo inode, JournalId id,
+                             BlockNo local_statfs, BlockNo local_quota) {
+  CO_TRY(const OfflineInode file, co_await reader.read_inode(inode));
+  CO_TRY(const JournalMap map, co_await map_journal(reader, file));
   for (std::uint32_t i = 0; i < map.size_blocks(); ++i) {
     LogHeaderFields fields;
     fields.journal = id;

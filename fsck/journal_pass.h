@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "fsck/volume.h"
+#include "offline/volume_reader.h"
 
 namespace corral::fsck {
 
@@ -19,7 +20,8 @@ struct JournalOutcome {
 Task<Result<JournalOutcome>> replay_journals(Executor& executor, WorkingCopy& disk, Device* device, Findings& findings,
                                              Logger log);
 
-/// Gives the journal clean headers throughout. The inode is a sound journal.
-Task<Result<>> clear_journal(Volume& volume, BlockNo inode, JournalId id, BlockNo local_statfs, BlockNo local_quota);
+/// Gives the journal clean headers throughout. The inode is a sound journal; `reader` reads the working copy.
+Task<Result<>> clear_journal(Volume& volume, const VolumeReader& reader, BlockNo inode, JournalId id,
+                             BlockNo local_statfs, BlockNo local_quota);
 
 }  // namespace corral::fsck

@@ -9,9 +9,9 @@
 #include "fsck/directory_layout.h"
 #include "fsck/inode_pass.h"
 #include "fsck/naming.h"
-#include "fsck/new_blocks.h"
 #include "fsck/walk_policies.h"
 #include "ondisk/dirent_walker.h"
+#include "ondisk/validate.h"
 
 namespace corral::fsck {
 
@@ -38,15 +38,11 @@ class RemoveEntry final : public FollowBlocks {
   bool see_dirent_block(BlockNo, std::span<std::byte> block, bool) override {
     std::size_t before = 0;
     for (std::size_t offset = first_dirent_bytes(block); offset < block.size();) {
-      auto& dirent = view<Dirent>(block, offset);
+      const auto& dirent = view<Dirent>(block, offset);
       const std::string_view name = name_of(dirent);
       if (!is_unused(dirent) && dirent.inum.addr == child_.value && name != "." && name != "..") {
-        if (before == 0)
-          dirent.inum = InodeIdentity{};
-        else
-          view<Dirent>(block, before).record_length =
-              static_cast<std::uint16_t>(view<Dirent>(block, before).record_length + dirent.record_length);
-        if (has_leaf_header(block))
+        remove_dirent(block, before, offset);
+        if (has_meta_type(block, MetaType::leaf))
           view<Leaf>(block).entries = static_cast<std::uint16_t>(view<Leaf>(block).entries - 1);
         removed = true;
         return true;
@@ -59,9 +55,6 @@ class RemoveEntry final : public FollowBlocks {
   bool removed = false;
 
  private:
-  static bool has_leaf_header(std::span<const std::byte> block) {
-    return view<MetaHeader>(block).meta_type() == MetaType::leaf;
-  }
   BlockNo child_;
 };
 
@@ -176,21 +169,8 @@ Task<Result<BlockNo>> OrphanPass::lost_and_found() {
     if (inode != nullptr && inode->type == DT_DIR) co_return inode->number();
     co_return fail(EEXIST, "/lost+found is no directory");
   }
-  auto blocks = take_blocks(volume_, 1, Use::dinode);
-  if (!blocks) co_return fail(ENOSPC, "there is no free block for /lost+found");
-  const BlockNo address = blocks->front();
-  BlockBytes block = new_dinode(volume_, address, S_IFDIR | 0700, kDinodeJournaledData);
-  auto& dinode = view<Dinode>(block);
-  dinode.nlink = 2;
-  volume_.write(address, block);
-  const InodeIdentity self = dinode.num;
-  const InodeRecord* top = volume_.inodes.find(volume_.root());
-  const InodeIdentity parent{top->formal_ino, top->address};
-  CO_TRY_VOID(co_await lay_out_directory(volume_, address, {{".", self, DT_DIR}, {"..", parent, DT_DIR}}, {}));
-  CO_TRY_VOID(co_await take_inode(volume_, address));
-  volume_.inodes.find(address)->names = 1;
-  CO_TRY_VOID(co_await add_names(volume_, volume_.root(), {{std::string(kLostAndFound), self, DT_DIR}}));
-  co_return address;
+  co_return co_await make_inode(volume_, volume_.root(), std::string(kLostAndFound), S_IFDIR | 0700,
+                                kDinodeJournaledData);
 }
 
 Task<Result<>> OrphanPass::reconnect(std::vector<BlockNo> orphans) {

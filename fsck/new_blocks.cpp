@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <sys/stat.h>
+
 #include "base/check.h"
 
 namespace corral::fsck {
@@ -65,7 +67,7 @@ BlockBytes new_dinode(Volume& volume, BlockNo address, std::uint32_t mode, std::
   dinode.num.formal_ino = volume.new_formal_ino();
   dinode.num.addr = address.value;
   dinode.mode = mode;
-  dinode.nlink = 1;
+  dinode.nlink = S_ISDIR(mode) ? 2 : 1;
   dinode.blocks = 1;
   dinode.goal_meta = dinode.goal_data = address.value;
   dinode.flags = flags;

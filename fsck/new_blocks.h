@@ -20,7 +20,8 @@ std::uint64_t indirect_blocks(const ondisk::Geometry& geometry, std::uint64_t da
 void write_tree(Volume& volume, std::span<const BlockNo> data, std::span<const BlockNo> indirects,
                 std::span<std::byte> dinode);
 
-/// A dinode's block for a new inode, without contents; the caller fills in what it is.
+/// A dinode's block for a new inode, without contents, whose links are those of one name and, of a directory, its own
+/// "."; the caller fills in what it is.
 BlockBytes new_dinode(Volume& volume, BlockNo address, std::uint32_t mode, std::uint32_t flags);
 
 }  // namespace corral::fsck

@@ -115,13 +115,20 @@ void set_text(std::array<char, kLockNameBytes>& field, std::string_view text) {
   std::ranges::copy(text, field.begin());
 }
 
-/// How many of the superblock's constant fields are as they must be.
-std::size_t right_fields(const Superblock& superblock) {
+/// Whether any of the superblock's constant fields is as it must be.
+bool has_right_field(const Superblock& superblock) {
   const std::uint32_t format = superblock.fs_format;
-  return (superblock.header.magic == kMagic ? 1u : 0u) + (superblock.header.type == 1u ? 1u : 0u) +
-         (superblock.multihost_format == kMultihostFormat ? 1u : 0u) +
-         (format >= kFilesystemFormatMin && format <= kFilesystemFormatMax ? 1u : 0u) +
-         (std::string_view(superblock.lock_protocol.data(), 5) == "lock_" ? 1u : 0u);
+  return superblock.header.magic == kMagic || superblock.header.meta_type() == MetaType::superblock ||
+         superblock.multihost_format == kMultihostFormat ||
+         (format >= kFilesystemFormatMin && format <= kFilesystemFormatMax) ||
+         std::string_view(superblock.lock_protocol.data(), 5) == "lock_";
+}
+
+/// Whether all is zero in front of the superblock.
+Task<Result<bool>> is_front_empty(WorkingCopy& disk) {
+  std::vector<std::byte> front(kSuperblockOffsetBytes);
+  CO_TRY_VOID(co_await disk.fetch(0, front));
+  co_return std::ranges::all_of(front, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 /// Is there a directory at the block that the superblock names?
@@ -178,6 +185,14 @@ Task<Result<Superblock>> check_superblock(WorkingCopy& disk, Findings& findings)
     problem = fmt::format("superblock: no {} directory at block {}", master ? "root" : "master",
                           (master ? superblock.root_dir : superblock.master_dir).addr.value());
   }
+  // A disk that once was a GFS2 volume and is now something else still holds inodes, but also something in front.
+  const std::unexpected<Error> not_only_ours =
+      fail(EINVAL, "{}: there is no superblock, and what else is there is not only a GFS2 volume", disk.name());
+  const bool lost = !has_right_field(superblock);
+  if (lost) {
+    CO_TRY(const bool empty, co_await is_front_empty(disk));
+    if (!empty) co_return not_only_ours;
+  }
   CO_TRY(const Search search, co_await search_device(disk));
   const std::uint32_t block_size = search.block_size();
   bool master_found = false;
@@ -187,15 +202,7 @@ Task<Result<Superblock>> check_superblock(WorkingCopy& disk, Findings& findings)
     CO_TRY(root_found, co_await leads_to_directory(disk, superblock.root_dir, block_size, false));
   }
   CO_TRY(const Superblock better, mended(superblock, search, master_found, root_found, disk.name()));
-  // A disk that once was a GFS2 volume and is now something else still holds inodes, but also something in front.
-  if (right_fields(superblock) == 0) {
-    std::vector<std::byte> front(kSuperblockOffsetBytes);
-    CO_TRY_VOID(co_await disk.fetch(0, front));
-    const bool empty = std::ranges::all_of(front, [](std::byte byte) { return byte == std::byte{0}; });
-    if (!empty || search.system_directories.empty() || search.directories.empty())
-      co_return fail(EINVAL, "{}: there is no superblock, and what else is there is not only a GFS2 volume",
-                     disk.name());
-  }
+  if (lost && (search.system_directories.empty() || search.directories.empty())) co_return not_only_ours;
   if (std::memcmp(&better, &superblock, sizeof(better)) == 0) co_return superblock;
   const bool accepted = findings.add(
       {Kind::superblock, BlockNo(kSuperblockOffsetBytes / better.block_size), problem,

@@ -3,11 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include <dirent.h>
-#include <sys/stat.h>
-
-#include "fsck/inode_pass.h"
-#include "fsck/naming.h"
 #include "fsck/new_blocks.h"
 #include "fsck/walk_policies.h"
 
@@ -65,28 +60,6 @@ Task<Result<>> write_stuffed(Volume& volume, BlockNo inode, std::span<const std:
   std::memcpy(block.data() + sizeof(Dinode), contents.data(), contents.size());
   volume.write(inode, block);
   co_return Result<>{};
-}
-
-Task<Result<BlockNo>> make_system_file(Volume& volume, BlockNo directory, std::string name, std::uint32_t mode,
-                                       std::uint32_t payload_format) {
-  auto blocks = take_blocks(volume, 1, Use::dinode);
-  if (!blocks) co_return fail(ENOSPC, "there is no free block for the system file {}", name);
-  const BlockNo address = blocks->front();
-  BlockBytes block = new_dinode(volume, address, mode, kDinodeSystem | kDinodeJournaledData);
-  auto& dinode = view<Dinode>(block);
-  dinode.payload_format = payload_format;
-  const InodeIdentity self = dinode.num;
-  volume.write(address, block);
-  const std::uint8_t type = S_ISDIR(mode) ? DT_DIR : DT_REG;
-  if (type == DT_DIR) {
-    const InodeRecord* parent = volume.inodes.find(directory);
-    CO_TRY_VOID(co_await lay_out_directory(
-        volume, address, {{".", self, DT_DIR}, {"..", {parent->formal_ino, parent->address}, DT_DIR}}, {}));
-  }
-  CO_TRY_VOID(co_await take_inode(volume, address));
-  if (type == DT_DIR) volume.inodes.find(address)->names = 1;
-  CO_TRY_VOID(co_await add_names(volume, directory, {{std::move(name), self, type}}));
-  co_return address;
 }
 
 }  // namespace corral::fsck

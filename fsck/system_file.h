@@ -1,8 +1,7 @@
-/// Making and filling system files.
+/// Filling system files.
 #pragma once
 
 #include <functional>
-#include <string>
 
 #include "fsck/volume.h"
 
@@ -16,9 +15,5 @@ using FillBlock = std::function<void(std::uint64_t index, std::span<std::byte> b
 Task<Result<>> write_contents(Volume& volume, BlockNo inode, std::uint64_t size, FillBlock fill);
 /// The same within the dinode; they fit there.
 Task<Result<>> write_stuffed(Volume& volume, BlockNo inode, std::span<const std::byte> contents);
-
-/// A new inode with that name in the directory: empty, or a directory of "." and "..". ENOSPC.
-Task<Result<BlockNo>> make_system_file(Volume& volume, BlockNo directory, std::string name, std::uint32_t mode,
-                                       std::uint32_t payload_format);
 
 }  // namespace corral::fsck

@@ -15,6 +15,7 @@
 #include "fsck/new_blocks.h"
 #include "fsck/system_file.h"
 #include "offline/journals.h"
+#include "offline/volume_reader.h"
 #include "ondisk/validate.h"
 
 namespace corral::fsck {
@@ -66,6 +67,7 @@ class SystemPass {
   using Names = std::vector<NameEntry>;
   Task<Result<Names>> names_in(BlockNo directory);
   Task<Result<bool>> fits(BlockNo inode, Role role);
+  Task<Result<MetaType>> first_block_type(BlockNo inode);
   Task<Result<BlockNo>> find_nameless(Role role);
   Task<Result<BlockNo>> file(BlockNo directory, Names& names, std::string name, Role role);
   Task<Result<BlockNo>> make(BlockNo directory, const std::string& name, Role role);
@@ -82,7 +84,7 @@ class SystemPass {
   Volume& volume_;
   SystemRepairs repairs_;
   std::uint64_t journal_bytes_ = kNewJournalBytes;
-  std::uint64_t next_number_ = 1;  ///< above the formal numbers of all inodes
+  std::optional<VolumeReader> reader_;  ///< of the working copy
 };
 
 Task<Result<SystemPass::Names>> SystemPass::names_in(BlockNo directory) {
@@ -97,24 +99,23 @@ Task<Result<>> SystemPass::excuse_lack_of_space(Result<> done) {
   co_return Result<>{};
 }
 
+/// What a file that is not stuffed begins with; `none` where that is no metadata.
+Task<Result<MetaType>> SystemPass::first_block_type(BlockNo inode) {
+  auto file = co_await reader_->read_inode(inode);
+  if (!file) co_return MetaType::none;
+  auto extents = co_await reader_->map(*file, FileBlock(1));
+  if (!extents || extents->empty()) co_return MetaType::none;
+  CO_TRY(const BlockBytes data, co_await volume_.read(extents->front().start));
+  const auto& header = view<MetaHeader>(data);
+  co_return header.magic == kMagic ? header.meta_type() : MetaType::none;
+}
+
 Task<Result<bool>> SystemPass::fits(BlockNo inode, Role role) {
   CO_TRY(const BlockBytes block, co_await volume_.read(inode));
   const auto& dinode = view<Dinode>(block);
   const bool directory = S_ISDIR(dinode.mode);
   const std::uint64_t size = dinode.size;
   const bool stuffed = dinode.height == 0;
-  MetaType first = MetaType::none;
-  if (!directory && !stuffed) {
-    auto reader = co_await VolumeReader::open(volume_.disk);
-    if (!reader) co_return std::unexpected(reader.error());
-    auto file = co_await reader->read_inode(inode);
-    if (!file) co_return false;
-    auto extents = co_await reader->map(*file, FileBlock(1));
-    if (extents && !extents->empty()) {
-      CO_TRY(const BlockBytes data, co_await volume_.read(extents->front().start));
-      if (view<MetaHeader>(data).magic == kMagic) first = view<MetaHeader>(data).meta_type();
-    }
-  }
   switch (role) {
     case Role::jindex:
     case Role::per_node: {
@@ -135,9 +136,12 @@ Task<Result<bool>> SystemPass::fits(BlockNo inode, Role role) {
     case Role::quota:
       co_return !directory && dinode.payload_format == kFormatQuota;
     case Role::journal:
+    case Role::quota_change: {
+      if (directory || stuffed) co_return false;
+      CO_TRY(const MetaType first, co_await first_block_type(inode));
+      if (role == Role::quota_change) co_return first == MetaType::quota_change;
       co_return first == MetaType::log_header || first == MetaType::log_descriptor || first == MetaType::log_block;
-    case Role::quota_change:
-      co_return first == MetaType::quota_change;
+    }
   }
   co_return false;
 }
@@ -159,7 +163,7 @@ Task<Result<BlockNo>> SystemPass::find_nameless(Role role) {
 Task<Result<>> SystemPass::fill_new(BlockNo inode, Role role) {
   switch (role) {
     case Role::inum:
-      co_return co_await write_stuffed(volume_, inode, bytes_of(be64(next_number_)));
+      co_return co_await write_stuffed(volume_, inode, bytes_of(be64(volume_.next_formal_ino)));
     case Role::statfs:
     case Role::statfs_change:
       co_return co_await write_stuffed(volume_, inode, bytes_of(StatfsChange{}));
@@ -192,7 +196,8 @@ Task<Result<BlockNo>> SystemPass::make(BlockNo directory, const std::string& nam
   if (role == Role::quota) payload = kFormatQuota;
   const bool is_directory = role == Role::jindex || role == Role::per_node;
   const std::uint32_t mode = is_directory ? S_IFDIR | 0700u : S_IFREG | 0600u;
-  CO_TRY(const BlockNo inode, co_await make_system_file(volume_, directory, name, mode, payload));
+  CO_TRY(const BlockNo inode,
+         co_await make_inode(volume_, directory, name, mode, kDinodeSystem | kDinodeJournaledData, payload));
   CO_TRY_VOID(co_await fill_new(inode, role));
   co_return inode;
 }
@@ -235,10 +240,8 @@ std::uint32_t SystemPass::count_journals(const Names& journals) const {
 }
 
 Task<Result<>> SystemPass::check_journal(BlockNo inode, std::uint32_t number, BlockNo statfs, BlockNo quota) {
-  auto reader = co_await VolumeReader::open(volume_.disk);
-  if (!reader) co_return std::unexpected(reader.error());
-  auto file = co_await reader->read_inode(inode);
-  Result<JournalMap> map = file ? co_await map_journal(*reader, *file) : std::unexpected(file.error());
+  auto file = co_await reader_->read_inode(inode);
+  Result<JournalMap> map = file ? co_await map_journal(*reader_, *file) : std::unexpected(file.error());
   if (!map && map.error().kind() == ErrorKind::device) co_return std::unexpected(map.error());
   if (!map) {
     if (!volume_.found(Kind::journal, inode, fmt::format("journal {}: {}", number, map.error().describe()),
@@ -248,18 +251,16 @@ Task<Result<>> SystemPass::check_journal(BlockNo inode, std::uint32_t number, Bl
     if (!done) co_return co_await excuse_lack_of_space(done);
   }
   if (!repairs_.journals_to_clear.contains(inode)) co_return Result<>{};
-  co_return co_await clear_journal(volume_, inode, JournalId(number), statfs, quota);
+  co_return co_await clear_journal(volume_, *reader_, inode, JournalId(number), statfs, quota);
 }
 
 /// All its blocks must be of their type, or no node can mount with this journal.
 Task<Result<>> SystemPass::check_quota_change(BlockNo inode) {
-  auto reader = co_await VolumeReader::open(volume_.disk);
-  if (!reader) co_return std::unexpected(reader.error());
-  auto file = co_await reader->read_inode(inode);
+  auto file = co_await reader_->read_inode(inode);
   if (!file) co_return Result<>{};
   const std::uint64_t size = file->size_bytes();
   const std::uint64_t blocks = volume_.geometry.blocks_for(size);
-  auto extents = co_await reader->map(*file, FileBlock(blocks));
+  auto extents = co_await reader_->map(*file, FileBlock(blocks));
   std::uint64_t mapped = 0;
   std::vector<BlockNo> bad;
   if (extents) {
@@ -319,9 +320,9 @@ Task<Result<>> SystemPass::check_inum(BlockNo inum) {
   if (next != 0 && next >> 62 == 0) co_return Result<>{};
   if (!volume_.found(Kind::system_file, inum,
                      fmt::format("the file inum gives out formal inode numbers from {} on", next.value()),
-                     fmt::format("set it to {}", next_number_)))
+                     fmt::format("set it to {}", volume_.next_formal_ino)))
     co_return Result<>{};
-  next = next_number_;
+  next = volume_.next_formal_ino;
   volume_.write(inum, block);
   co_return Result<>{};
 }
@@ -334,10 +335,8 @@ Task<Result<>> SystemPass::check_journals(BlockNo jindex, BlockNo per_node) {
   if (nameless || count == 0) ++count;
   for (const NameEntry& entry : journals) {
     if (!number_behind(entry.name, "journal")) continue;
-    auto reader = co_await VolumeReader::open(volume_.disk);
-    if (!reader) co_return std::unexpected(reader.error());
-    auto inode = co_await reader->read_inode(BlockNo(entry.inode.addr));
-    if (inode && co_await map_journal(*reader, *inode)) journal_bytes_ = inode->size_bytes();
+    auto inode = co_await reader_->read_inode(BlockNo(entry.inode.addr));
+    if (inode && co_await map_journal(*reader_, *inode)) journal_bytes_ = inode->size_bytes();
   }
   CO_TRY(Names locals, co_await names_in(per_node));
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -378,21 +377,21 @@ Task<Result<>> SystemPass::write_index(BlockNo rindex) {
 
 Task<Result<>> SystemPass::run() {
   volume_.progress("system files", 0, 1);
-  for (const InodeRecord& inode : volume_.inodes.inodes())
-    if (!inode.is(InodeRecord::kGone)) next_number_ = std::max(next_number_, inode.formal_ino + 1);
   const BlockNo master = volume_.master();
   const InodeRecord* record = volume_.inodes.find(master);
   if (record == nullptr || record->type != DT_DIR) co_return Result<>{};
+  CO_TRY(reader_, co_await VolumeReader::open(volume_.disk));
   CO_TRY(Names names, co_await names_in(master));
   CO_TRY(const BlockNo jindex, co_await file(master, names, "jindex", Role::jindex));
   CO_TRY(const BlockNo per_node, co_await file(master, names, "per_node", Role::per_node));
-  CO_TRY(const BlockNo inum, co_await file(master, names, "inum", Role::inum));
   CO_TRY(const BlockNo statfs, co_await file(master, names, "statfs", Role::statfs));
   CO_TRY(const BlockNo rindex, co_await file(master, names, "rindex", Role::rindex));
   CO_TRY_VOID(co_await file(master, names, "quota", Role::quota));
   if (jindex && per_node) CO_TRY_VOID(co_await check_journals(jindex, per_node));
   if (statfs) CO_TRY_VOID(co_await check_stuffed(statfs, "statfs", sizeof(StatfsChange)));
   if (rindex) CO_TRY_VOID(co_await write_index(rindex));
+  // Last, for its number is to be above those of all that was made before.
+  CO_TRY(const BlockNo inum, co_await file(master, names, "inum", Role::inum));
   if (inum) CO_TRY_VOID(co_await check_inum(inum));
   co_return Result<>{};
 }
@@ -412,7 +411,6 @@ Task<Result<>> ensure_directory(Volume& volume, const InodeIdentity& identity, s
   BlockBytes block = new_dinode(volume, address, mode, kDinodeJournaledData | (system ? kDinodeSystem : 0));
   auto& dinode = view<Dinode>(block);
   dinode.num.formal_ino = identity.formal_ino;
-  dinode.nlink = 2;
   dinode.size = volume.geometry.stuffed_bytes();
   dinode.payload_format = kFormatDirent;
   view<Dirent>(block, sizeof(Dinode)).record_length = static_cast<std::uint16_t>(volume.geometry.stuffed_bytes());

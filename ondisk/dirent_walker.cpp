@@ -10,6 +10,18 @@ std::size_t first_dirent_bytes(std::span<const std::byte> block) {
   return type == MetaType::leaf ? sizeof(Leaf) : sizeof(Dinode);
 }
 
+void remove_dirent(std::span<std::byte> block, std::size_t before, std::size_t offset) {
+  auto& dirent = view<Dirent>(block, offset);
+  if (before == 0) {
+    CHECK_INVARIANT(offset == first_dirent_bytes(block));
+    dirent.inum = InodeIdentity{};
+    return;
+  }
+  auto& previous = view<Dirent>(block, before);
+  CHECK_INVARIANT(before + previous.record_length == offset);
+  previous.record_length = static_cast<std::uint16_t>(previous.record_length + dirent.record_length);
+}
+
 DirentWalker::DirentWalker(std::span<const std::byte> block, BlockNo address)
     : block_(block), address_(address), first_(first_dirent_bytes(block)), next_(first_) {}
 

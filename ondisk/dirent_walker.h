@@ -23,6 +23,10 @@ inline std::string_view name_of(const Dirent& dirent) {
 /// Where the dirents of a leaf or a dinode (checked to be one of them) begin.
 std::size_t first_dirent_bytes(std::span<const std::byte> block);
 
+/// Takes the dirent at `offset` out of a block of sound ones: the one at `before` reaches over it, or, where it is the
+/// first (`before` is 0), it stays as a place holder. A leaf's count of entries is the caller's.
+void remove_dirent(std::span<std::byte> block, std::size_t before, std::size_t offset);
+
 /// Gives the dirents in order, each checked before it is given: it lies within the block, its length is a multiple of 8
 /// and holds its name of 1 to 255 bytes, and only the first may be unused. So records neither overlap nor reach beyond
 /// the block, whatever the bytes are; the last one ends with the block. Does not suspend, does not own the block.

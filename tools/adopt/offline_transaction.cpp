@@ -19,7 +19,10 @@ Task<Result<std::span<std::byte>>> OfflineTransaction::change(BlockNo block) {
   co_return found->second.span();
 }
 
-Task<Result<>> check_journals_clean(Executor& executor, const VolumeReader& volume) {
+namespace {
+
+/// What a look at each journal finds, all being clean; EBUSY where one is not.
+Task<Result<std::vector<OfflineReplay>>> look_at_clean_journals(Executor& executor, const VolumeReader& volume) {
   NullLogSink sink;
   CO_TRY(auto looks, co_await replay_offline(executor, volume, {.dry_run = true, .only = {}}, Logger(sink)));
   for (const OfflineReplay& look : looks) {
@@ -29,15 +32,22 @@ Task<Result<>> check_journals_clean(Executor& executor, const VolumeReader& volu
                      "corral replay if no node has it mounted",
                      volume.device().name(), look.journal.id.value);
   }
+  co_return looks;
+}
+
+}  // namespace
+
+Task<Result<>> check_journals_clean(Executor& executor, const VolumeReader& volume) {
+  CO_TRY_VOID(co_await look_at_clean_journals(executor, volume));
   co_return Result<>{};
 }
 
 Task<Result<>> OfflineTransaction::commit(Executor& executor, WallTime now, Logger log) {
-  CO_TRY_VOID(co_await check_journals_clean(executor, volume_));
+  CO_TRY(const auto looks, co_await look_at_clean_journals(executor, volume_));
+  if (looks.empty()) co_return fail(ENOENT, "{}: the volume has no journal", volume_.device().name());
   const Geometry& geometry = volume_.geometry();
   Device& device = volume_.device();
   const JournalId first(0);
-  CO_TRY(auto looks, co_await replay_offline(executor, volume_, {.dry_run = true, .only = first}, log));
   const OfflineJournal& journal = looks.front().journal;
   const ReplayReport& report = looks.front().report;
   const JournalMap& map = journal.map;

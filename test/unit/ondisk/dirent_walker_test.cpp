@@ -88,3 +88,15 @@ TEST_CASE("a walk is over after an error") {
   CHECK(!walker.next());
   CHECK(walker.next().value() == nullptr);
 }
+
+TEST_CASE("a dirent that is removed is reached over, the first one stays as a place holder") {
+  Block block = make_leaf();
+  remove_dirent(block, 104, 152);
+  CHECK(names_in(block).value() == std::vector<std::string>{"one"});
+  CHECK(view<Dirent>(block, 104).record_length == 408);
+  block = make_leaf();
+  remove_dirent(block, 0, 104);
+  CHECK(names_in(block).value() == std::vector<std::string>{"-", "two"});
+  remove_dirent(block, 104, 152);
+  CHECK(names_in(block).value() == std::vector<std::string>{"-"});
+}
