@@ -11,8 +11,10 @@ namespace corral {
 namespace {
 /// An inode with its glock, and their places in both tables.
 constexpr std::size_t kInodeBytes = sizeof(Inode) + sizeof(Glock) + 192;
-/// Changes in number that are not worth a look.
-constexpr std::size_t kUncounted = 1024;
+/// One that rests, and its place in the table.
+constexpr std::size_t kRestingBytes = 56;
+/// Changes that are not worth a look.
+constexpr std::uint64_t kUncountedBytes = 1 << 20;
 /// The cache of blocks keeps at least this part of its share.
 constexpr std::uint64_t kLeastShare = 8;
 
@@ -27,12 +29,16 @@ Inode::Inode(InodeTable& table, BlockNo address, std::uint64_t formal_number, Gl
 
 Inode::~Inode() = default;
 
+bool Inode::may_rest() const {
+  return lookups != 0 && opens == 0 && !unlinked && !free_wanted && dirty == nullptr && !iopen.held();
+}
+
 void intrusive_ptr_add_ref(Inode* inode) {
-  ++inode->references_;
+  if (inode->references_++ == 0) inode->unlink();
 }
 
 void intrusive_ptr_release(Inode* inode) {
-  if (--inode->references_ == 0) inode->table_.forget_if_unused(*inode);
+  if (--inode->references_ == 0) inode->table_.note_unused(*inode);
 }
 
 bool LockedInode::is_directory() const {
@@ -51,28 +57,63 @@ InodeTable::~InodeTable() {
     CHECK_INVARIANT(inode->references_ == 0);
 }
 
-void InodeTable::forget_if_unused(Inode& inode) {
+void InodeTable::note_unused(Inode& inode) {
   // An inode the kernel knows stays, so that its state in memory (unlinked, window, dirty data) is not lost.
-  if (inode.references_ == 0 && inode.lookups == 0 && inode.opens == 0 && !inode.unlinked && !inode.free_wanted &&
-      inode.dirty == nullptr) {
+  if (inode.lookups == 0 && inode.opens == 0 && !inode.unlinked && !inode.free_wanted && inode.dirty == nullptr) {
     inodes_.erase(inode.address_);
-    if (inodes_.size() + kUncounted < counted_) share_memory();
+    share_memory();
+    return;
   }
+  if (!inode.may_rest()) return;
+  unused_.push_back(inode);
+  while (inodes_.size() > most_awake() && !unused_.empty())
+    rest(unused_.front());
+}
+
+void InodeTable::rest(Inode& inode) {
+  resting_.emplace(inode.address_, Resting{inode.formal_number_, inode.lookups});
+  inodes_.erase(inode.address_);
+  share_memory();
+}
+
+std::size_t InodeTable::most_awake() const {
+  return volume_.options.metadata_bytes() / 2 / kInodeBytes;
+}
+
+std::uint64_t InodeTable::memory_bytes() const {
+  return inodes_.size() * kInodeBytes + resting_.size() * kRestingBytes;
 }
 
 void InodeTable::share_memory() {
-  counted_ = inodes_.size();
+  const std::uint64_t taken = memory_bytes();
+  if (std::max(taken, counted_bytes_) - std::min(taken, counted_bytes_) < kUncountedBytes) return;
+  counted_bytes_ = taken;
   const std::uint64_t share = volume_.options.metadata_bytes();
-  volume_.cache.set_limit_bytes(share - std::min<std::uint64_t>(counted_ * kInodeBytes, share - share / kLeastShare));
+  volume_.cache.set_limit_bytes(share - std::min<std::uint64_t>(taken, share - share / kLeastShare));
+}
+
+Inode& InodeTable::add(BlockNo address, std::uint64_t formal_number) {
+  GlockRef glock = volume_.glocks.get(GlockType::inode, address.value);
+  std::unique_ptr<Inode> inode(new Inode(*this, address, formal_number, std::move(glock)));
+  Inode& added = *inodes_.emplace(address, std::move(inode)).first->second;
+  share_memory();
+  return added;
+}
+
+Inode* InodeTable::known(BlockNo address) {
+  if (auto found = inodes_.find(address); found != inodes_.end()) return found->second.get();
+  auto rested = resting_.extract(address);
+  if (rested.empty()) return nullptr;
+  Inode& inode = add(address, rested.mapped().formal_number);
+  inode.lookups = rested.mapped().lookups;
+  return &inode;
 }
 
 Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
-  auto& inode = inodes_[address];
-  if (inode == nullptr) {
-    GlockRef glock = volume_.glocks.get(GlockType::inode, address.value);
-    inode.reset(new Inode(*this, address, formal_number, std::move(glock)));
-    if (inodes_.size() > counted_ + kUncounted) share_memory();
-  } else if (inode->formal_number_ != formal_number) {
+  Inode* inode = known(address);
+  if (inode == nullptr) return InodeRef(&add(address, formal_number));
+  InodeRef found(inode);
+  if (inode->formal_number_ != formal_number) {
     // Only an inode that is referred to is sure to be still the one it was: other nodes do not free those.
     const bool may_be_stale = volume_.glocks.clustered() && inode->lookups == 0 && inode->opens == 0;
     if (!may_be_stale) return misnamed(address, formal_number, inode->formal_number_);
@@ -80,12 +121,11 @@ Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
     inode->unlinked = inode->free_wanted = false;
     inode->window.reset();
   }
-  return InodeRef(inode.get());
+  return found;
 }
 
 InodeRef InodeTable::find(BlockNo address) {
-  auto found = inodes_.find(address);
-  return found == inodes_.end() ? nullptr : InodeRef(found->second.get());
+  return InodeRef(known(address));
 }
 
 void InodeTable::discard(Inode& inode) {
@@ -99,6 +139,7 @@ void InodeTable::discard_all() {
   for (auto& [address, inode] : inodes_)
     CHECK_INVARIANT(inode->references_ == 0);
   inodes_.clear();
+  resting_.clear();
 }
 
 Task<Result<LockedInode>> InodeTable::lock(InodeRef inode, GlockMode mode) {
@@ -145,9 +186,8 @@ Task<Result<std::optional<InodeTable::NewPlace>>> InodeTable::claim(BlockNo addr
 
 Result<LockedInode> InodeTable::make(NewPlace place, std::uint64_t formal_number) {
   const BlockNo address(place.glock.glock().name().number);
-  if (auto known = inodes_.find(address); known != inodes_.end()) {
-    const Inode& inode = *known->second;
-    if (!volume_.glocks.clustered() || inode.lookups != 0 || inode.opens != 0)
+  if (InodeRef inode = find(address)) {
+    if (!volume_.glocks.clustered() || inode->lookups != 0 || inode->opens != 0)
       return fail_corrupt("block {} was allocated as a new inode, but inode {} is in use", address.value,
                           address.value);
   }

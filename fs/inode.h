@@ -2,6 +2,10 @@
 ///
 /// An Inode holds no attributes: they are the dinode's, read under the inode's glock through LockedInode. What it does
 /// hold cannot be derived from the disk: who refers to it, dirty file data, the allocator's window.
+///
+/// The kernel alone decides how many inodes it knows. Where they take more than half of what metadata may take, those
+/// that were not used for longest rest: only their numbers and the kernel's references are kept, until they are used
+/// again.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include <boost/intrusive/list.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
 #include "base/result.h"
@@ -30,7 +35,7 @@ void intrusive_ptr_add_ref(Inode* inode);
 void intrusive_ptr_release(Inode* inode);
 using InodeRef = boost::intrusive_ptr<Inode>;
 
-class Inode {
+class Inode : public boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
  public:
   ~Inode();
   BlockNo address() const { return address_; }
@@ -60,6 +65,8 @@ class Inode {
   friend void intrusive_ptr_add_ref(Inode* inode);
   friend void intrusive_ptr_release(Inode* inode);
   Inode(InodeTable& table, BlockNo address, std::uint64_t formal_number, GlockRef glock);
+  /// True if it can be made anew at any time.
+  bool may_rest() const;
 
   InodeTable& table_;
   BlockNo address_;
@@ -134,6 +141,9 @@ class InodeTable {
   /// For an inode just allocated there: makes an empty dinode block, to be filled in the transaction.
   Result<LockedInode> make(NewPlace place, std::uint64_t formal_number);
   std::size_t size() const { return inodes_.size(); }
+  std::size_t resting() const { return resting_.size(); }
+  /// size() beyond which inodes rest.
+  std::size_t most_awake() const;
   /// Every inode with dirty data (for syncfs and memory pressure), in order of address.
   std::vector<InodeRef> dirty_inodes();
   /// Every inode without links (as far as is known) that somebody still referred to, in order of address.
@@ -142,18 +152,31 @@ class InodeTable {
   void discard(Inode& inode);
   /// The mount has ended: forgets every inode; none may be referenced any more.
   void discard_all();
-  void forget_if_unused(Inode& inode);
 
  private:
   friend class Inode;
+  friend void intrusive_ptr_add_ref(Inode* inode);
   friend void intrusive_ptr_release(Inode* inode);
+  struct Resting {
+    std::uint64_t formal_number;
+    std::uint64_t lookups;
+  };
+  /// Null if nobody knows it. Wakes it if it rests.
+  Inode* known(BlockNo address);
+  Inode& add(BlockNo address, std::uint64_t formal_number);
+  void note_unused(Inode& inode);
+  void rest(Inode& inode);
   /// What inodes take of the memory that was given to the mount, the cache of blocks does without.
   void share_memory();
+  std::uint64_t memory_bytes() const;
   GlockRef iopen_glock(BlockNo address);
 
   Volume& volume_;
   std::unordered_map<BlockNo, std::unique_ptr<Inode>> inodes_;
-  std::size_t counted_ = 0;  ///< inodes that share_memory() knows of
+  std::unordered_map<BlockNo, Resting> resting_;  ///< none of them is in inodes_
+  /// Those that only the kernel refers to, least recently used first.
+  boost::intrusive::list<Inode, boost::intrusive::constant_time_size<false>> unused_;
+  std::uint64_t counted_bytes_ = 0;  ///< of memory_bytes(), what the cache of blocks does without
 };
 
 }  // namespace corral
