@@ -1,7 +1,6 @@
 #include "fs/directory_growth.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "base/check.h"
 #include "fs/dirent_block.h"
@@ -29,10 +28,6 @@ std::vector<DirentDemand> demands_in(const Block& block) {
   return demands;
 }
 
-std::uint32_t first_table_depth(const ondisk::Geometry& geometry) {
-  return static_cast<std::uint32_t>(std::countr_zero(geometry.first_hash_pointers()));
-}
-
 void set_time(Leaf& leaf, WallTime now) {
   leaf.seconds = static_cast<std::uint64_t>(now.seconds);
   leaf.nanoseconds = now.nanoseconds;
@@ -47,7 +42,7 @@ void make_hashed(Transaction& transaction, const LockedInode& directory, BlockNo
   std::ranges::fill(ondisk::pointers(bytes, sizeof(Dinode)).first(pointers), be64(leaf.value));
   auto& dinode = ondisk::view<Dinode>(bytes);
   dinode.flags = dinode.flags | ondisk::kDinodeHashedDirectory;
-  dinode.depth = static_cast<std::uint16_t>(first_table_depth(geometry));
+  dinode.depth = static_cast<std::uint16_t>(geometry.first_hash_depth());
   dinode.size = pointers * sizeof(be64);
   dinode.payload_format = 0;
 }
@@ -72,8 +67,8 @@ Task<Result<DirectoryGrowth>> DirectoryGrowth::prepare_stuffed(Volume& volume, M
                                                                const HashedName& name) {
   DirectoryGrowth growth;
   growth.becomes_hashed_ = true;
-  const auto capacity = static_cast<std::uint32_t>(volume.geometry.block_size() - sizeof(Leaf));
-  const std::uint32_t table_depth = first_table_depth(volume.geometry);
+  const auto capacity = volume.geometry.leaf_bytes();
+  const std::uint32_t table_depth = volume.geometry.first_hash_depth();
   growth.plan_ = plan_growth(demands_in(directory.block()), demand_of(name), capacity, 0, table_depth);
   CO_TRY_VOID(co_await growth.reserve(tree, table, directory, table_depth));
   co_return growth;

@@ -51,7 +51,7 @@ const TablePiece& TableRange::piece(std::uint32_t index) const {
 
 std::uint32_t DirectoryTable::tree_blocks(std::uint32_t depth) const {
   const std::uint64_t bytes = sizeof(be64) << depth;
-  return static_cast<std::uint32_t>((bytes - 1) / volume_.geometry.directory_data_bytes() + 1);
+  return static_cast<std::uint32_t>(volume_.geometry.directory_data_blocks(bytes));
 }
 
 TablePiece DirectoryTable::piece_in_dinode(const LockedInode& directory) const {

@@ -32,11 +32,6 @@ const char* name_of(ondisk::BlockState state) {
   return "unknown";
 }
 
-/// Bytes in front of the bitmap in a group's block.
-std::size_t bitmap_offset(std::uint32_t segment) {
-  return segment == 0 ? sizeof(ondisk::ResourceGroup) : sizeof(ondisk::MetaHeader);
-}
-
 }  // namespace
 
 ResourceGroup::Loaded::~Loaded() {
@@ -113,7 +108,7 @@ Result<> ResourceGroup::count_blocks(Loaded& loaded, const ondisk::Geometry& geo
   for (std::uint32_t i = 0; i < length_; ++i) {
     Segment& segment = loaded.segments[i];
     const std::uint32_t bytes = segment_bytes(i, geometry);
-    const StateCounts counts = BitmapView(loaded.blocks[i]->bytes().subspan(bitmap_offset(i), bytes)).counts();
+    const StateCounts counts = BitmapView(loaded.blocks[i]->bytes().subspan(ondisk::bitmap_offset(i), bytes)).counts();
     segment.first = std::exchange(next, next + bytes * ondisk::kBlocksPerBitmapByte);
     segment.blocks = bytes * ondisk::kBlocksPerBitmapByte;
     segment.free = segment.longest = counts.free;
@@ -183,12 +178,12 @@ std::uint32_t ResourceGroup::bitmap_block_of(std::uint32_t index) const {
 
 BitmapView ResourceGroup::view(std::uint32_t segment) const {
   const std::size_t bytes = loaded_->segments[segment].blocks / ondisk::kBlocksPerBitmapByte;
-  return BitmapView(loaded_->blocks[segment]->bytes().subspan(bitmap_offset(segment), bytes));
+  return BitmapView(loaded_->blocks[segment]->bytes().subspan(ondisk::bitmap_offset(segment), bytes));
 }
 
 std::span<std::byte> ResourceGroup::modify_bitmap(Transaction& transaction, std::uint32_t segment) {
   const std::size_t bytes = loaded_->segments[segment].blocks / ondisk::kBlocksPerBitmapByte;
-  return transaction.modify(*loaded_->blocks[segment]).subspan(bitmap_offset(segment), bytes);
+  return transaction.modify(*loaded_->blocks[segment]).subspan(ondisk::bitmap_offset(segment), bytes);
 }
 
 template <class Change>

@@ -77,8 +77,8 @@ Task<Result<bool>> InodeWalk::walk_ea_record(std::span<std::byte> bytes, std::si
   co_return usable;
 }
 
-/// One block of attributes. `keep` becomes false where nothing of it is of use. True: its bytes were changed.
-Task<Result<bool>> InodeWalk::walk_ea_block(Pointer pointer, Ruling ruling, bool& keep) {
+/// One block of attributes. `keep` becomes false where nothing of it is of use.
+Task<Result<>> InodeWalk::walk_ea_block(Pointer pointer, Ruling ruling, bool& keep) {
   CO_TRY(BlockBytes bytes, co_await content(pointer, ruling));
   EaWalker walker(bytes, pointer.block, volume_.superblock.fs_format);
   std::size_t before = 0;
@@ -121,7 +121,7 @@ Task<Result<bool>> InodeWalk::walk_ea_block(Pointer pointer, Ruling ruling, bool
   if (keep) ++blocks_;
   if (keep && changed) volume_.write(place, bytes);
   if (!keep) policy_.refuse(pointer, ruling);
-  co_return changed;
+  co_return Result<>{};
 }
 
 Task<Result<>> InodeWalk::walk_attributes() {

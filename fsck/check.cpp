@@ -40,14 +40,12 @@ class Check {
   CheckOptions& options_;
   Logger log_;
   WorkingCopy disk_;
-  std::vector<Group> groups_;
-  std::uint32_t block_size_ = 0;
+  std::optional<Volume> volume_;  ///< once there is a superblock
   CheckReport report_;
 };
 
 Task<Result<>> Check::passes_over_volume(Volume& volume, SystemRepairs repairs) {
   CO_TRY(repairs.index, co_await load_groups(volume));
-  groups_ = volume.map.groups();
   CO_TRY_VOID(co_await check_inodes(volume));
   CO_TRY_VOID(co_await ensure_top_directories(volume));
   CO_TRY_VOID(co_await rebuild_directories(volume));
@@ -66,24 +64,22 @@ Task<Result<>> Check::passes_over_volume(Volume& volume, SystemRepairs repairs) 
 
 Task<Result<>> Check::passes() {
   CO_TRY(const ondisk::Superblock superblock, co_await check_superblock(disk_, findings_));
-  block_size_ = superblock.block_size;
   CO_TRY(JournalOutcome journals,
          co_await replay_journals(executor_, disk_, options_.write ? &device_ : nullptr, findings_, log_));
-  Volume volume(
-      executor_, disk_, findings_, options_.progress ? options_.progress : [](auto, auto, auto) {}, superblock);
-  report_.blocks = volume.blocks;
+  volume_.emplace(disk_, findings_, options_.progress ? options_.progress : [](auto, auto, auto) {}, superblock);
+  report_.blocks = volume_->blocks;
   const bool at_ease = findings_.count() == 0 || journals.to_clear.empty();
   if (options_.only_journals && !journals.dirty && journals.usable && at_ease) co_return Result<>{};
-  co_return co_await passes_over_volume(volume, {.index = {}, .journals_to_clear = std::move(journals.to_clear)});
+  co_return co_await passes_over_volume(*volume_, {.index = {}, .journals_to_clear = std::move(journals.to_clear)});
 }
 
 /// First what is found by following pointers, then what follows from it.
 Task<Result<>> Check::commit() {
-  const std::uint64_t block_size = std::max<std::uint64_t>(block_size_, ondisk::kBasicBlockBytes);
-  auto in_header = [this, block_size](std::uint64_t offset) {
-    const BlockNo block(offset / block_size);
-    auto behind = std::ranges::upper_bound(groups_, block, {}, &Group::addr);
-    return behind != groups_.begin() && block < (behind - 1)->data0;
+  auto in_header = [this](std::uint64_t offset) {
+    const std::vector<Group>& groups = volume_->map.groups();
+    const BlockNo block(offset >> volume_->geometry.block_shift());
+    auto behind = std::ranges::upper_bound(groups, block, {}, &Group::addr);
+    return behind != groups.begin() && block < (behind - 1)->data0;
   };
   co_return co_await disk_.commit(in_header);
 }
@@ -94,7 +90,7 @@ Task<Result<CheckReport>> Check::run() {
     report_.complete = false;
     done = {};
   }
-  if (done && options_.write) done = co_await commit();
+  if (done && options_.write && volume_) done = co_await commit();
   co_await disk_.close();
   if (!done) co_return std::unexpected(done.error());
   report_.findings = findings_.count();

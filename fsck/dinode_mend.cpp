@@ -75,7 +75,7 @@ std::string mend_directory(Volume& volume, std::span<std::byte> block) {
     return "take it as a directory whose table is lost";
   }
   const std::uint64_t slots = dinode.size / sizeof(be64);
-  const auto least = static_cast<std::uint32_t>(std::countr_zero(volume.geometry.first_hash_pointers()));
+  const std::uint32_t least = volume.geometry.first_hash_depth();
   if (std::has_single_bit(slots) && slots <= std::uint64_t{1} << kDirMaxDepth && slots >= 1u << least &&
       dinode.depth != std::countr_zero(slots)) {
     dinode.depth = static_cast<std::uint16_t>(std::countr_zero(slots));
@@ -89,8 +89,8 @@ std::string mend_directory(Volume& volume, std::span<std::byte> block) {
     dinode.size = sizeof(be64) << dinode.depth;
     return fmt::format("set the size to {}", dinode.size.value());
   }
-  dinode.height = static_cast<std::uint16_t>(
-      volume.geometry.height_for_blocks((dinode.size - 1) / volume.geometry.directory_data_bytes() + 1));
+  dinode.height =
+      static_cast<std::uint16_t>(volume.geometry.height_for_blocks(volume.geometry.directory_data_blocks(dinode.size)));
   return fmt::format("set the height to {}", dinode.height.value());
 }
 

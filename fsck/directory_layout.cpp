@@ -1,7 +1,6 @@
 #include "fsck/directory_layout.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <tuple>
 
@@ -78,7 +77,7 @@ Layout::Layout(Volume& volume, BlockNo directory, std::vector<NameEntry> entries
 }
 
 void Layout::split(Entries entries, std::uint32_t depth) {
-  const std::size_t room = volume_.geometry.block_size() - sizeof(Leaf);
+  const std::size_t room = volume_.geometry.leaf_bytes();
   if (bytes_of(entries) <= room) {
     leaves_.push_back({depth, false, entries});
     return;
@@ -104,11 +103,11 @@ void Layout::split(Entries entries, std::uint32_t depth) {
 
 void Layout::plan() {
   split(entries_, 0);
-  depth_ = static_cast<std::uint32_t>(std::countr_zero(volume_.geometry.first_hash_pointers()));
+  depth_ = volume_.geometry.first_hash_depth();
   for (const LeafPlan& leaf : leaves_)
     depth_ = std::max(depth_, leaf.depth);
   const std::uint64_t bytes = sizeof(be64) << depth_;
-  if (bytes > volume_.geometry.stuffed_bytes()) table_data_ = (bytes - 1) / volume_.geometry.directory_data_bytes() + 1;
+  if (bytes > volume_.geometry.stuffed_bytes()) table_data_ = volume_.geometry.directory_data_blocks(bytes);
   table_indirects_ = indirect_blocks(volume_.geometry, table_data_);
 }
 

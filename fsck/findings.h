@@ -63,7 +63,6 @@ class Findings {
 
   std::uint64_t count() const { return count_; }
   std::uint64_t remaining() const { return remaining_; }
-  std::uint64_t repaired() const { return remaining_ < count_ ? count_ - remaining_ : 0; }
 
  private:
   Decide decide_;

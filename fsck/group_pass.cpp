@@ -17,18 +17,6 @@ constexpr std::uint64_t kLargestIndexBytes = std::uint64_t{1} << 28;
 /// Space that could hold a group of any use.
 constexpr std::uint64_t kLeastGroupBlocks = 64;
 
-/// Bitmap bytes that so many header blocks hold.
-std::uint64_t bitmap_capacity(const Geometry& geometry, std::uint64_t length) {
-  return geometry.rgrp_first_bitmap_bytes() + (length - 1) * geometry.rgrp_next_bitmap_bytes();
-}
-
-std::uint32_t length_for(const Geometry& geometry, std::uint64_t bitmap_bytes) {
-  std::uint64_t length = 1;
-  if (bitmap_bytes > geometry.rgrp_first_bitmap_bytes())
-    length += (bitmap_bytes - geometry.rgrp_first_bitmap_bytes() - 1) / geometry.rgrp_next_bitmap_bytes() + 1;
-  return static_cast<std::uint32_t>(length);
-}
-
 class GroupFinder {
  public:
   explicit GroupFinder(Volume& volume) : volume_(volume), first_(volume.geometry.superblock() + 1) {}
@@ -80,7 +68,7 @@ Task<Result<std::optional<Group>>> GroupFinder::header_at(BlockNo block) {
   const auto& header = view<ResourceGroup>(bytes);
   if (header.data0 == 0 || header.crc == 0 || header.crc != rgrp_crc(header)) co_return std::nullopt;
   Group group{.addr = block, .length = 0, .data0 = BlockNo(header.data0), .data = header.data};
-  group.length = length_for(volume_.geometry, header.bitmap_bytes);
+  group.length = static_cast<std::uint32_t>(volume_.geometry.rgrp_length(header.bitmap_bytes));
   const ResourceGroupIndexEntry entry = index_entry(group);
   if (header.bitmap_bytes != entry.bitmap_bytes || !check_rindex_entry(entry, 0, volume_.geometry, volume_.blocks))
     co_return std::nullopt;
@@ -155,9 +143,9 @@ std::optional<Group> GroupFinder::group_of_whole_gap(BlockNo begin, BlockNo end)
   const std::uint64_t blocks = end - begin;
   for (std::uint64_t length = 1; length + 4 <= blocks; ++length) {
     const std::uint64_t bytes = (blocks - length) / kBlocksPerBitmapByte;
-    if (bytes > bitmap_capacity(volume_.geometry, length)) continue;
+    if (bytes > volume_.geometry.rgrp_bitmap_bytes(length)) continue;
     return Group{.addr = begin,
-                 .length = length_for(volume_.geometry, bytes),
+                 .length = static_cast<std::uint32_t>(volume_.geometry.rgrp_length(bytes)),
                  .data0 = begin + length,
                  .data = static_cast<std::uint32_t>(bytes * kBlocksPerBitmapByte)};
   }
@@ -220,8 +208,7 @@ Task<Result<>> load_states(Volume& volume, Group& group) {
     CO_TRY(const BlockBytes block, co_await volume.read(group.addr + i));
     const MetaType type = i == 0 ? MetaType::resource_group : MetaType::resource_group_bitmap;
     if (!has_meta_type(block, type)) group.lost = true;
-    const std::size_t header = i == 0 ? sizeof(ResourceGroup) : sizeof(MetaHeader);
-    for (std::size_t at = header; at < block.size() && index < bytes; ++at, ++index)
+    for (std::size_t at = bitmap_offset(i); at < block.size() && index < bytes; ++at, ++index)
       volume.map.set_on_disk_byte(group.first_index + index * kBlocksPerBitmapByte,
                                   static_cast<std::uint8_t>(block[at]));
   }

@@ -94,6 +94,7 @@ class InodePass {
   Task<Result<>> look_for_lost(BlockNo inode);
   Task<Result<>> look_at_suspects();
   void check_type(BlockNo inode, BlockBytes& block);
+  bool found_height(BlockNo inode, const Dinode& dinode, std::uint32_t right);
   Task<Result<>> check_height(BlockNo inode, BlockBytes& block);
   void check_blocks(BlockNo inode, BlockBytes& block, const InodeWalk& walk);
   void record(BlockNo inode, const Dinode& dinode, bool unlinked, const InodeWalk& walk, const ClaimBlocks& claims);
@@ -181,16 +182,18 @@ void InodePass::check_type(BlockNo inode, BlockBytes& block) {
   volume_.write(inode, block);
 }
 
+bool InodePass::found_height(BlockNo inode, const Dinode& dinode, std::uint32_t right) {
+  return volume_.found(
+      Kind::dinode, inode,
+      fmt::format("inode {}: height {}, but its tree has height {}", inode.value, dinode.height.value(), right),
+      fmt::format("set the height to {}", right));
+}
+
 Task<Result<>> InodePass::check_height(BlockNo inode, BlockBytes& block) {
   auto& dinode = view<Dinode>(block);
   if (dinode.height < 2) co_return Result<>{};
   CO_TRY(const std::uint32_t likely, co_await likely_height(volume_, block));
-  if (likely == dinode.height) co_return Result<>{};
-  if (!volume_.found(
-          Kind::dinode, inode,
-          fmt::format("inode {}: height {}, but its tree has height {}", inode.value, dinode.height.value(), likely),
-          fmt::format("set the height to {}", likely)))
-    co_return Result<>{};
+  if (likely == dinode.height || !found_height(inode, dinode, likely)) co_return Result<>{};
   dinode.height = static_cast<std::uint16_t>(likely);
   volume_.write(inode, block);
   co_return Result<>{};
@@ -227,7 +230,6 @@ void InodePass::record(BlockNo inode, const Dinode& dinode, bool unlinked, const
     if (!fault && claims.dot_dot() == 0) fault = "it has no entry \"..\"";
     // What was deleted is on its way to be freed.
     if (fault && !unlinked) {
-      record.flags |= InodeRecord::kDamagedDirectory;
       volume_.damaged_directories[inode] = {*fault, walk.directory_blocks()};
     }
     volume_.inodes.add(DirectoryRecord{.address = inode.value, .parent = 0, .dot_dot = claims.dot_dot()});
@@ -247,10 +249,7 @@ Task<Result<>> InodePass::take(BlockNo inode, BlockBytes block, bool unlinked) {
   if (dinode.blocks != walk.blocks() && dinode.height > 0 && S_ISREG(dinode.mode) && !walk.stopped() &&
       walk.bad_pointers() == 0) {
     CO_TRY(const std::optional<std::uint32_t> height, co_await greater_height(volume_, inode, block));
-    if (height && volume_.found(Kind::dinode, inode,
-                                fmt::format("inode {}: height {}, but its tree has height {}", inode.value,
-                                            dinode.height.value(), *height),
-                                fmt::format("set the height to {}", *height))) {
+    if (height && found_height(inode, dinode, *height)) {
       ReleaseBlocks release(volume_);
       InodeWalk back(volume_, inode, block, release);
       CO_TRY_VOID(co_await back.run());

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <dirent.h>
+
 namespace corral::fsck {
 
 namespace {
@@ -38,6 +40,11 @@ InodeRecord* InodeTable::find(BlockNo address) {
 DirectoryRecord* InodeTable::find_directory(BlockNo address) {
   sort();
   return find_record(directories_, address);
+}
+
+bool InodeTable::is_nameless(const InodeRecord& inode) {
+  if (inode.is(InodeRecord::kGone)) return false;
+  return inode.type == DT_DIR ? find_directory(inode.number())->parent == 0 : inode.names == 0;
 }
 
 }  // namespace corral::fsck

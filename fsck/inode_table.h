@@ -10,11 +10,9 @@ namespace corral::fsck {
 
 struct InodeRecord {
   enum Flag : std::uint16_t {
-    kSystem = 1,            ///< flagged as a system file
-    kUnlinked = 2,          ///< state "unlinked" in the bitmap
-    kDamagedDirectory = 4,  ///< its names must be gathered and laid out anew
-    kGone = 8,              ///< freed by a repair
-    kHashed = 16,           ///< a hashed directory
+    kSystem = 1,    ///< flagged as a system file
+    kUnlinked = 2,  ///< state "unlinked" in the bitmap
+    kGone = 4,      ///< freed by a repair
   };
   std::uint64_t address = 0;
   std::uint64_t formal_ino = 0;
@@ -41,6 +39,8 @@ class InodeTable {
   void reserve(std::size_t inodes) { inodes_.reserve(inodes); }
   void add(InodeRecord inode);
   void add(DirectoryRecord directory);
+  /// Not gone, and nothing leads to it: no name, or, of a directory, no directory that holds it.
+  bool is_nameless(const InodeRecord& inode);
   /// Sorts what was added out of order; look-ups do it, too.
   void sort();
 

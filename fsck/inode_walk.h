@@ -91,7 +91,6 @@ class InodeWalk {
   ondisk::Dinode& dinode() const { return ondisk::view<ondisk::Dinode>(dinode_); }
   bool is_directory() const;
   void fault(std::string text);
-  void settle_drops(const Holder& holder, std::span<const std::size_t> dropped);
   Task<Result<bool>> walk_pointers(Holder holder, std::uint32_t height);
   Task<Result<bool>> follow(Pointer pointer, Ruling ruling, std::uint32_t height);
   Task<Result<BlockBytes>> content(const Pointer& pointer, const Ruling& ruling);
@@ -104,7 +103,7 @@ class InodeWalk {
   std::span<const ondisk::be64> slots() const;
 
   Task<Result<>> walk_attributes();
-  Task<Result<bool>> walk_ea_block(Pointer pointer, Ruling ruling, bool& keep);
+  Task<Result<>> walk_ea_block(Pointer pointer, Ruling ruling, bool& keep);
   Task<Result<bool>> walk_ea_record(std::span<std::byte> bytes, std::size_t place, bool below_copy, bool& changed);
 
   Volume& volume_;

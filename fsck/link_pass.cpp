@@ -89,16 +89,9 @@ class OrphanPass {
   Task<Result<bool>> free_if_deleted(InodeRecord& inode);
   Task<Result<>> reconnect(std::vector<BlockNo> orphans);
   Task<Result<BlockNo>> lost_and_found();
-  bool is_orphan(const InodeRecord& inode);
 
   Volume& volume_;
 };
-
-bool OrphanPass::is_orphan(const InodeRecord& inode) {
-  if (inode.is(InodeRecord::kGone)) return false;
-  if (inode.type == DT_DIR) return volume_.inodes.find_directory(inode.number())->parent == 0;
-  return inode.names == 0;
-}
 
 Task<Result<>> OrphanPass::cut_off(DirectoryRecord& directory) {
   const BlockNo parent(directory.parent);
@@ -194,9 +187,7 @@ Task<Result<>> OrphanPass::reconnect(std::vector<BlockNo> orphans) {
         name.name += "_";
     done = co_await add_names(volume_, *place, std::move(names));
   }
-  if (done || done.error().kind() == ErrorKind::device) co_return done;
-  volume_.findings.failed();
-  co_return Result<>{};
+  co_return volume_.excuse(done);
 }
 
 Task<Result<>> OrphanPass::run() {
@@ -205,7 +196,7 @@ Task<Result<>> OrphanPass::run() {
   const std::size_t count = volume_.inodes.inodes().size();
   for (std::size_t i = 0; i < count; ++i) {
     InodeRecord& inode = volume_.inodes.inodes()[i];
-    if (!is_orphan(inode)) continue;
+    if (!volume_.inodes.is_nameless(inode)) continue;
     CO_TRY(const bool deleted, co_await free_if_deleted(inode));
     if (!deleted) orphans.push_back(inode.number());
   }

@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include "ondisk/text_field.h"
 #include "ondisk/validate.h"
 
 namespace corral::fsck {
@@ -105,16 +106,6 @@ Task<Result<Search>> search_device(WorkingCopy& disk) {
   co_return search;
 }
 
-bool is_text(const std::array<char, kLockNameBytes>& field) {
-  auto end = std::ranges::find(field, '\0');
-  return end != field.end() && std::all_of(field.begin(), end, [](char c) { return c >= ' ' && c <= '~'; });
-}
-
-void set_text(std::array<char, kLockNameBytes>& field, std::string_view text) {
-  field.fill('\0');
-  std::ranges::copy(text, field.begin());
-}
-
 /// Whether any of the superblock's constant fields is as it must be.
 bool has_right_field(const Superblock& superblock) {
   const std::uint32_t format = superblock.fs_format;
@@ -159,9 +150,9 @@ Result<Superblock> mended(const Superblock& old, const Search& search, bool keep
   auto root = Search::oldest(search.directories, block_size);
   if (master && !keep_master) superblock.master_dir = *master;
   if (root && !keep_root) superblock.root_dir = *root;
-  if (!is_text(superblock.lock_table)) superblock.lock_table.fill('\0');
+  if (!text_of(superblock.lock_table)) superblock.lock_table.fill('\0');
   const bool shared = superblock.lock_table[0] != '\0';
-  if (!is_text(superblock.lock_protocol) || superblock.lock_protocol[0] == '\0')
+  if (text_of(superblock.lock_protocol).value_or("").empty())
     set_text(superblock.lock_protocol, shared ? "lock_dlm" : "lock_nolock");
   return superblock;
 }

@@ -79,7 +79,6 @@ class SystemPass {
   Task<Result<>> check_stuffed(BlockNo inode, std::string_view name, std::size_t bytes);
   Task<Result<>> check_inum(BlockNo inum);
   Task<Result<>> write_index(BlockNo rindex);
-  Task<Result<>> excuse_lack_of_space(Result<> done);
 
   Volume& volume_;
   SystemRepairs repairs_;
@@ -90,13 +89,6 @@ class SystemPass {
 Task<Result<SystemPass::Names>> SystemPass::names_in(BlockNo directory) {
   CO_TRY(DirectoryContents contents, co_await read_directory(volume_, directory));
   co_return std::move(contents.entries);
-}
-
-/// A repair for which there is no room is no reason to stop.
-Task<Result<>> SystemPass::excuse_lack_of_space(Result<> done) {
-  if (done || done.error().kind() == ErrorKind::device) co_return done;
-  volume_.findings.failed();
-  co_return Result<>{};
 }
 
 /// What a file that is not stuffed begins with; `none` where that is no metadata.
@@ -150,9 +142,7 @@ Task<Result<bool>> SystemPass::fits(BlockNo inode, Role role) {
 Task<Result<BlockNo>> SystemPass::find_nameless(Role role) {
   for (std::size_t i = 0; i < volume_.inodes.inodes().size(); ++i) {
     const InodeRecord& inode = volume_.inodes.inodes()[i];
-    if (!inode.is(InodeRecord::kSystem) || inode.is(InodeRecord::kGone)) continue;
-    const DirectoryRecord* directory = inode.type == DT_DIR ? volume_.inodes.find_directory(inode.number()) : nullptr;
-    if (directory != nullptr ? directory->parent != 0 : inode.names != 0) continue;
+    if (!inode.is(InodeRecord::kSystem) || !volume_.inodes.is_nameless(inode)) continue;
     const BlockNo number = inode.number();
     CO_TRY(const bool suitable, co_await fits(number, role));
     if (suitable) co_return number;
@@ -225,7 +215,7 @@ Task<Result<BlockNo>> SystemPass::file(BlockNo directory, Names& names, std::str
     made = co_await make(directory, name, role);
   }
   if (!made) {
-    CO_TRY_VOID(co_await excuse_lack_of_space(std::unexpected(made.error())));
+    CO_TRY_VOID(volume_.excuse(std::unexpected(made.error())));
     co_return BlockNo(0);
   }
   co_return *made;
@@ -248,7 +238,7 @@ Task<Result<>> SystemPass::check_journal(BlockNo inode, std::uint32_t number, Bl
                        "make it anew, empty"))
       co_return Result<>{};
     auto done = co_await fill_new(inode, Role::journal);
-    if (!done) co_return co_await excuse_lack_of_space(done);
+    if (!done) co_return volume_.excuse(done);
   }
   if (!repairs_.journals_to_clear.contains(inode)) co_return Result<>{};
   co_return co_await clear_journal(volume_, *reader_, inode, JournalId(number), statfs, quota);
@@ -278,7 +268,7 @@ Task<Result<>> SystemPass::check_quota_change(BlockNo inode) {
             fmt::format("inode {}: a quota_change file of {} bytes with {} blocks", inode.value, size, mapped),
             "make it anew, empty"))
       co_return Result<>{};
-    co_return co_await excuse_lack_of_space(co_await fill_new(inode, Role::quota_change));
+    co_return volume_.excuse(co_await fill_new(inode, Role::quota_change));
   }
   if (bad.empty() || !volume_.found(Kind::quota, inode,
                                     fmt::format("inode {}: {} blocks of this quota_change file are damaged (block {})",
@@ -368,7 +358,7 @@ Task<Result<>> SystemPass::write_index(BlockNo rindex) {
     };
     done = co_await write_contents(volume_, rindex, bytes.size(), fill);
   }
-  if (!done) co_return co_await excuse_lack_of_space(done);
+  if (!done) co_return volume_.excuse(done);
   CO_TRY(BlockBytes block, co_await volume_.read(rindex));
   view<Dinode>(block).payload_format = kFormatResourceIndex;
   volume_.write(rindex, block);

@@ -103,13 +103,11 @@ Task<Result<>> GroupCheck::write_bitmap() {
       std::fill_n(block.begin(), sizeof(MetaHeader), std::byte{0});
       view<MetaHeader>(block).set(MetaType::resource_group_bitmap);
     }
-    const std::size_t header = i == 0 ? sizeof(ResourceGroup) : sizeof(MetaHeader);
-    for (std::size_t at = header; at < block.size() && index < group_.data; ++at, index += kBlocksPerBitmapByte)
+    for (std::size_t at = bitmap_offset(i); at < block.size() && index < group_.data;
+         ++at, index += kBlocksPerBitmapByte)
       block[at] = static_cast<std::byte>(volume_.map.wanted_byte(group_.first_index + index));
     volume_.write(group_.addr + i, block);
   }
-  for (std::uint64_t i = 0; i < group_.data; i += kBlocksPerBitmapByte)
-    volume_.map.set_on_disk_byte(group_.first_index + i, volume_.map.wanted_byte(group_.first_index + i));
   co_return Result<>{};
 }
 

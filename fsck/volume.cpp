@@ -9,4 +9,10 @@ Task<Result<BlockBytes>> Volume::read(BlockNo block) {
   co_return bytes;
 }
 
+Result<> Volume::excuse(Result<> done) {
+  if (done || done.error().kind() == ErrorKind::device) return done;
+  findings.failed();
+  return {};
+}
+
 }  // namespace corral::fsck

@@ -38,10 +38,8 @@ struct DamagedDirectory {
 class Volume {
  public:
   /// `superblock` passed parse_superblock() on the working copy.
-  Volume(Executor& executor_to_use, WorkingCopy& copy, Findings& found, Progress tell,
-         const ondisk::Superblock& checked)
-      : executor(executor_to_use),
-        disk(copy),
+  Volume(WorkingCopy& copy, Findings& found, Progress tell, const ondisk::Superblock& checked)
+      : disk(copy),
         findings(found),
         progress(std::move(tell)),
         superblock(checked),
@@ -56,12 +54,14 @@ class Volume {
   bool found(Kind kind, BlockNo block, std::string problem, std::string repair) {
     return findings.add({kind, block, std::move(problem), std::move(repair)});
   }
+  /// What became of a repair. One that could not be made is counted, and is no reason to stop, unless the device
+  /// failed.
+  Result<> excuse(Result<> done);
   BlockNo root() const { return BlockNo(superblock.root_dir.addr); }
   BlockNo master() const { return BlockNo(superblock.master_dir.addr); }
   /// A formal inode number that no inode has.
   std::uint64_t new_formal_ino() { return next_formal_ino++; }
 
-  Executor& executor;
   WorkingCopy& disk;
   Findings& findings;
   Progress progress;

@@ -40,8 +40,6 @@ class WorkingCopy final : public Device {
   /// Like write(), at once and from any memory.
   void put(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
 
-  /// Bytes changed since the last commit().
-  std::uint64_t changed_bytes() const { return changes_.size() * kSectorBytes; }
   /// Writes what changed to the device in disk order: first those sectors for which `is_derived` is false, then, behind
   /// a flush, the rest, and a flush again.
   Task<Result<>> commit(std::function<bool(std::uint64_t offset_bytes)> is_derived);

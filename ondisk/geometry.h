@@ -31,6 +31,12 @@ class Geometry {
   std::uint32_t stuffed_bytes() const { return block_size_ - static_cast<std::uint32_t>(sizeof(Dinode)); }
   /// Bytes of a hashed directory's table in one block: those blocks carry a MetaHeader (type journaled_data).
   std::uint32_t directory_data_bytes() const { return block_size_ - static_cast<std::uint32_t>(sizeof(MetaHeader)); }
+  /// Blocks of those that a table of so many bytes (1 or more) takes.
+  std::uint64_t directory_data_blocks(std::uint64_t table_bytes) const {
+    return (table_bytes - 1) / directory_data_bytes() + 1;
+  }
+  /// Bytes of dirents that fit into a leaf.
+  std::uint32_t leaf_bytes() const { return block_size_ - static_cast<std::uint32_t>(sizeof(Leaf)); }
   /// Greatest height of a file's tree.
   std::uint32_t max_height() const { return max_height_; }
   /// Data blocks that a tree of that height (>= 1) can address; saturates at 2^63 / block size.
@@ -39,6 +45,8 @@ class Geometry {
   std::uint32_t height_for_blocks(std::uint64_t blocks) const;
   /// Pointers in the first block of a newly hashed directory's table: half a block of them.
   std::uint32_t first_hash_pointers() const { return block_size_ / 16; }
+  /// The same as a depth: the least that a hashed directory has.
+  std::uint32_t first_hash_depth() const { return block_shift_ - 4; }
   /// Records in one block of a quota_changeN file.
   std::uint32_t quota_changes_per_block() const {
     return (block_size_ - static_cast<std::uint32_t>(sizeof(MetaHeader))) /
@@ -49,6 +57,15 @@ class Geometry {
     return block_size_ - static_cast<std::uint32_t>(sizeof(ResourceGroup));
   }
   std::uint32_t rgrp_next_bitmap_bytes() const { return block_size_ - static_cast<std::uint32_t>(sizeof(MetaHeader)); }
+  /// Bytes of bitmap that `length` (>= 1) such blocks hold.
+  std::uint64_t rgrp_bitmap_bytes(std::uint64_t length) const {
+    return rgrp_first_bitmap_bytes() + (length - 1) * rgrp_next_bitmap_bytes();
+  }
+  /// How many such blocks so many bytes of bitmap take.
+  std::uint64_t rgrp_length(std::uint64_t bitmap_bytes) const {
+    if (bitmap_bytes <= rgrp_first_bitmap_bytes()) return 1;
+    return 2 + (bitmap_bytes - rgrp_first_bitmap_bytes() - 1) / rgrp_next_bitmap_bytes();
+  }
 
  private:
   std::uint32_t block_size_;

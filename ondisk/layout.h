@@ -167,6 +167,10 @@ struct ResourceGroup {
   std::array<std::uint8_t, 60> reserved;
 };
 static_assert(sizeof(ResourceGroup) == 128);
+/// Where the bitmap begins in the group's first block (0) and in those behind it.
+constexpr std::size_t bitmap_offset(std::uint64_t group_block) {
+  return group_block == 0 ? sizeof(ResourceGroup) : sizeof(MetaHeader);
+}
 
 /// struct gfs2_quota: one record of the quota file, in filesystem blocks.
 struct Quota {

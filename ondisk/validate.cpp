@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "ondisk/checksum.h"
+#include "ondisk/text_field.h"
 
 namespace corral::ondisk {
 
@@ -53,14 +54,6 @@ std::string_view type_name(std::uint32_t type) {
   return "unknown";
 }
 
-/// The text of a zero-terminated field of printable characters, or nothing.
-std::optional<std::string> text_of(const std::array<char, kLockNameBytes>& field) {
-  auto end = std::find(field.begin(), field.end(), '\0');
-  if (end == field.end()) return std::nullopt;
-  if (std::any_of(field.begin(), end, [](char c) { return c < ' ' || c > '~'; })) return std::nullopt;
-  return std::string(field.begin(), end);
-}
-
 Result<> check_inode_pointer(const InodeIdentity& identity, std::string_view name, const Geometry& geometry,
                              std::uint64_t volume_blocks) {
   if (identity.formal_ino == 0) return fail_corrupt("superblock: formal inode number of the {} directory is 0", name);
@@ -85,11 +78,6 @@ Result<> check_format(const Superblock& superblock) {
   return {};
 }
 
-/// Bitmap bytes that a resource group of `length` header and bitmap blocks can hold.
-std::uint64_t bitmap_capacity_bytes(const Geometry& geometry, std::uint64_t length) {
-  return geometry.rgrp_first_bitmap_bytes() + (length - 1) * geometry.rgrp_next_bitmap_bytes();
-}
-
 Result<> check_dinode_directory(const Dinode& dinode, BlockNo address, const Geometry& geometry) {
   const std::uint32_t height = dinode.height;
   if ((dinode.flags & kDinodeHashedDirectory) == 0) {
@@ -97,14 +85,14 @@ Result<> check_dinode_directory(const Dinode& dinode, BlockNo address, const Geo
     return fail_corrupt("dinode {}: height {} of a directory that is not hashed, expected 0", address.value, height);
   }
   const std::uint32_t depth = dinode.depth;
-  const auto least_depth = static_cast<std::uint32_t>(std::countr_zero(geometry.first_hash_pointers()));
+  const std::uint32_t least_depth = geometry.first_hash_depth();
   if (depth < least_depth)
     return fail_corrupt("dinode {}: hash depth {}, expected {} to {}", address.value, depth, least_depth, kDirMaxDepth);
   const std::uint64_t table_bytes = sizeof(be64) << depth;
   if (dinode.size != table_bytes)
     return fail_corrupt("dinode {}: size {} of a directory of hash depth {}, expected {}", address.value,
                         dinode.size.value(), depth, table_bytes);
-  const std::uint64_t table_blocks = (table_bytes - 1) / geometry.directory_data_bytes() + 1;
+  const std::uint64_t table_blocks = geometry.directory_data_blocks(table_bytes);
   if (height > 0 && table_blocks > geometry.height_capacity_blocks(height))
     return fail_corrupt("dinode {}: height {} holds {} blocks, but the hash table has {}", address.value, height,
                         geometry.height_capacity_blocks(height), table_blocks);
@@ -211,8 +199,8 @@ Result<> check_rindex_entry(const ResourceGroupIndexEntry& entry, std::uint64_t 
   if (data == 0 || data != bitmap_bytes * kBlocksPerBitmapByte)
     return fail_corrupt("rindex entry {} (block {}): {} data blocks and {} bitmap bytes, expected {} blocks a byte",
                         index, addr, data, bitmap_bytes, kBlocksPerBitmapByte);
-  if (length == 0 || bitmap_bytes > bitmap_capacity_bytes(geometry, length) ||
-      (length > 1 && bitmap_bytes <= bitmap_capacity_bytes(geometry, length - 1)))
+  if (length == 0 || bitmap_bytes > geometry.rgrp_bitmap_bytes(length) ||
+      (length > 1 && bitmap_bytes <= geometry.rgrp_bitmap_bytes(length - 1)))
     return fail_corrupt("rindex entry {} (block {}): {} header blocks do not match {} bitmap bytes", index, addr,
                         length, bitmap_bytes);
   if (data0 < addr + length || data0 >= volume_blocks || data > volume_blocks - data0)

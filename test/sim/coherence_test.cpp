@@ -13,6 +13,7 @@
 #include "fs/filesystem.h"
 #include "test/support/catch.h"
 #include "test/support/cluster_lock_space.h"
+#include "test/support/environment.h"
 #include "test/support/formatted_volume.h"
 #include "test/support/fsck_gfs2.h"
 #include "test/support/manual_clock.h"
@@ -184,8 +185,7 @@ Task<Result<std::size_t>> write(Operations& operations, BlockNo inode, std::uint
 }
 
 std::uint64_t fresh_seed() {
-  const char* text = std::getenv("CORRAL_SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 0) : std::random_device{}();
+  return test::number_from_environment("CORRAL_SEED", std::random_device{}());
 }
 
 }  // namespace

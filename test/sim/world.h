@@ -21,6 +21,7 @@
 #include "fsck/check.h"
 #include "test/sim/workload.h"
 #include "test/support/catch.h"
+#include "test/support/environment.h"
 #include "test/support/formatted_volume.h"
 #include "test/support/fsck_gfs2.h"
 #include "test/support/manual_clock.h"
@@ -29,11 +30,7 @@ namespace corral::sim {
 
 using test::formatted_volume;
 using test::fsck_gfs2;
-
-inline std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 0) : otherwise;
-}
+using test::number_from_environment;
 
 inline MountOptions small_mount(Random& random) {
   MountOptions options;

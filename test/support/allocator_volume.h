@@ -67,10 +67,7 @@ class AllocatorImage {
 
  private:
   std::uint32_t bitmap_length(std::uint32_t blocks) const {
-    const std::uint32_t bytes = blocks / ondisk::kBlocksPerBitmapByte;
-    if (bytes <= geometry.rgrp_first_bitmap_bytes()) return 1;
-    const std::uint32_t rest = bytes - geometry.rgrp_first_bitmap_bytes();
-    return 1 + (rest + geometry.rgrp_next_bitmap_bytes() - 1) / geometry.rgrp_next_bitmap_bytes();
+    return static_cast<std::uint32_t>(geometry.rgrp_length(blocks / ondisk::kBlocksPerBitmapByte));
   }
 
   void write_block(BlockNo block, std::span<const std::byte> bytes) {
@@ -85,9 +82,9 @@ class AllocatorImage {
       std::vector<std::byte> bytes(geometry.block_size());
       ondisk::view<ondisk::MetaHeader>(std::span(bytes))
           .set(i == 0 ? ondisk::MetaType::resource_group : ondisk::MetaType::resource_group_bitmap);
-      const std::size_t offset = i == 0 ? sizeof(ondisk::ResourceGroup) : sizeof(ondisk::MetaHeader);
+      const std::size_t offset = ondisk::bitmap_offset(i);
       const std::uint32_t first =
-          i == 0 ? 0 : (geometry.rgrp_first_bitmap_bytes() + (i - 1) * geometry.rgrp_next_bitmap_bytes()) * 4;
+          i == 0 ? 0 : static_cast<std::uint32_t>(geometry.rgrp_bitmap_bytes(i) * ondisk::kBlocksPerBitmapByte);
       const std::uint32_t here =
           std::min<std::uint32_t>(group.blocks - first, static_cast<std::uint32_t>(bytes.size() - offset) * 4);
       auto bitmap = std::span(bytes).subspan(offset, here / 4);

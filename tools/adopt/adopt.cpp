@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "fs/dirent_block.h"
+#include "ondisk/text_field.h"
 #include "tools/adopt/group_blocks.h"
 #include "tools/adopt/offline_transaction.h"
 #include "tools/mkfs/file_tree.h"
@@ -161,18 +162,13 @@ Task<Result<>> remove_area(AdoptionContext context, const VolumeReader& volume) 
   co_return co_await transaction.commit(context.executor, context.now, context.log);
 }
 
-void put_name(std::array<char, kLockNameBytes>& field, std::string_view text) {
-  field.fill('\0');
-  std::ranges::copy(text, field.begin());
-}
-
 /// One sector: it changes wholly or not at all.
 Task<Result<>> set_lock_protocol(const VolumeReader& volume, std::string protocol, std::string lock_table) {
   AlignedBuffer sector(std::max<std::size_t>(volume.device().geometry().sector_bytes, kBasicBlockBytes), false);
   CO_TRY_VOID(co_await volume.device().read(kSuperblockOffsetBytes, sector.span()));
   auto& superblock = view<Superblock>(sector.span());
-  put_name(superblock.lock_protocol, protocol);
-  put_name(superblock.lock_table, lock_table);
+  set_text(superblock.lock_protocol, protocol);
+  set_text(superblock.lock_table, lock_table);
   CO_TRY_VOID(co_await volume.device().write(kSuperblockOffsetBytes, sector.span(), WriteMode::write_through));
   co_return Result<>{};
 }

@@ -14,23 +14,19 @@ namespace {
 
 constexpr std::uint64_t kMostRindexBytes = 64 << 20;
 
-/// The group's bitmap, joined from its blocks.
-std::size_t bitmap_begin(std::uint32_t group_block) {
-  return group_block == 0 ? sizeof(ResourceGroup) : sizeof(MetaHeader);
-}
-
 Result<> check_group_block(std::span<const std::byte> block, const ResourceGroupIndexEntry& entry,
                            std::uint32_t index) {
   if (index == 0) return check_rgrp(block, entry);
   return check_meta_header(block, BlockNo(entry.addr + index), MetaType::resource_group_bitmap);
 }
 
+/// The group's bitmap, joined from its blocks.
 Task<Result<std::vector<std::byte>>> read_bitmap(const VolumeReader& volume, const ResourceGroupIndexEntry& entry) {
   std::vector<std::byte> bitmap;
   for (std::uint32_t i = 0; i < entry.length; ++i) {
     CO_TRY(AlignedBuffer block, co_await volume.read_block(BlockNo(entry.addr + i)));
     CO_TRY_VOID(check_group_block(block.span(), entry, i));
-    const auto bytes = block.span().subspan(bitmap_begin(i));
+    const auto bytes = block.span().subspan(bitmap_offset(i));
     bitmap.insert(bitmap.end(), bytes.begin(), bytes.end());
   }
   bitmap.resize(entry.bitmap_bytes);
@@ -78,7 +74,7 @@ Task<Result<>> mark_run(OfflineTransaction& transaction, BlockNo first, std::uin
   for (std::uint32_t i = 0; i < entry.length && block_first < end; ++i) {
     CO_TRY(std::span<std::byte> block, co_await transaction.change(BlockNo(entry.addr + i)));
     CO_TRY_VOID(check_group_block(block, entry, i));
-    const auto bitmap = block.subspan(bitmap_begin(i));
+    const auto bitmap = block.subspan(bitmap_offset(i));
     const auto told = static_cast<std::uint32_t>(bitmap.size()) * kBlocksPerBitmapByte;
     for (std::uint32_t at = std::max(begin, block_first); at < std::min(end, block_first + told); ++at) {
       const BlockState in_use = at == begin ? BlockState::dinode : BlockState::used;

@@ -1,7 +1,6 @@
 #include "tools/mkfs/directory_builder.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <numeric>
 
@@ -48,7 +47,7 @@ bool DirectoryBuilder::is_stuffed() const {
 }
 
 void DirectoryBuilder::split(Indexes entries, std::uint32_t depth, std::vector<LeafPlan>& leaves) const {
-  if (dirents_bytes(entries) <= geometry_.block_size() - sizeof(Leaf)) {
+  if (dirents_bytes(entries) <= geometry_.leaf_bytes()) {
     leaves.push_back({depth, std::move(entries)});
     return;
   }
@@ -67,7 +66,7 @@ std::vector<DirectoryBuilder::LeafPlan> DirectoryBuilder::plan_leaves() const {
 }
 
 std::uint32_t DirectoryBuilder::table_depth(const std::vector<LeafPlan>& leaves) const {
-  auto depth = static_cast<std::uint32_t>(std::countr_zero(geometry_.first_hash_pointers()));
+  std::uint32_t depth = geometry_.first_hash_depth();
   for (const LeafPlan& leaf : leaves)
     depth = std::max(depth, leaf.depth);
   return depth;
@@ -76,7 +75,7 @@ std::uint32_t DirectoryBuilder::table_depth(const std::vector<LeafPlan>& leaves)
 std::uint64_t DirectoryBuilder::table_data_blocks(std::uint32_t depth) const {
   const std::uint64_t bytes = sizeof(be64) << depth;
   if (bytes <= geometry_.stuffed_bytes()) return 0;
-  return (bytes - 1) / geometry_.directory_data_bytes() + 1;
+  return geometry_.directory_data_blocks(bytes);
 }
 
 std::uint64_t DirectoryBuilder::table_tree_blocks(std::uint32_t depth) const {

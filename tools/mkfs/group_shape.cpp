@@ -13,17 +13,10 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-/// Header and bitmap blocks for so many bytes of bitmap.
-std::uint64_t length_for(const Geometry& geometry, std::uint64_t bitmap_bytes) {
-  const std::uint64_t first = geometry.rgrp_first_bitmap_bytes();
-  const std::uint64_t next = geometry.rgrp_next_bitmap_bytes();
-  return bitmap_bytes <= first ? 1 : 1 + (bitmap_bytes - first + next - 1) / next;
-}
-
 GroupShape shape_of(const Geometry& geometry, std::uint64_t bitmap_bytes) {
   const std::uint64_t data = bitmap_bytes * kBlocksPerBitmapByte;
   CHECK_INVARIANT(data <= 0xFFFFFFFF);
-  return {.length = static_cast<std::uint32_t>(length_for(geometry, bitmap_bytes)),
+  return {.length = static_cast<std::uint32_t>(geometry.rgrp_length(bitmap_bytes)),
           .data = static_cast<std::uint32_t>(data)};
 }
 
@@ -36,14 +29,13 @@ GroupShape group_with_data(const Geometry& geometry, std::uint64_t data) {
 
 std::optional<GroupShape> group_within(const Geometry& geometry, std::uint64_t blocks) {
   // Every further header block takes room from the data, so the bitmap that fits is found from above.
-  for (std::uint64_t length = length_for(geometry, blocks / kBlocksPerBitmapByte); length > 0; --length) {
+  for (std::uint64_t length = geometry.rgrp_length(blocks / kBlocksPerBitmapByte); length > 0; --length) {
     if (blocks < length + kBlocksPerBitmapByte) continue;
     const std::uint64_t bytes = (blocks - length) / kBlocksPerBitmapByte;
-    const std::uint64_t needed = length_for(geometry, bytes);
+    const std::uint64_t needed = geometry.rgrp_length(bytes);
     if (needed == length) return shape_of(geometry, bytes);
     // One header block less leaves room for more bitmap than it holds: fill it.
-    if (needed > length)
-      return shape_of(geometry, geometry.rgrp_first_bitmap_bytes() + (length - 1) * geometry.rgrp_next_bitmap_bytes());
+    if (needed > length) return shape_of(geometry, geometry.rgrp_bitmap_bytes(length));
   }
   return std::nullopt;
 }

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "cluster/area.h"
 #include "ondisk/checksum.h"
+#include "ondisk/text_field.h"
 
 namespace corral::mkfs {
 
@@ -242,17 +243,16 @@ void VolumeImage::fill_superblock(std::span<std::byte> block) const {
   superblock.block_size_shift = geometry().block_shift();
   superblock.master_dir = system_inodes_.master;
   superblock.root_dir = system_inodes_.root;
-  std::copy(options_.lock_protocol.begin(), options_.lock_protocol.end(), superblock.lock_protocol.begin());
-  std::copy(options_.lock_table.begin(), options_.lock_table.end(), superblock.lock_table.begin());
+  set_text(superblock.lock_protocol, options_.lock_protocol);
+  set_text(superblock.lock_table, options_.lock_table);
   superblock.uuid = options_.uuid;
 }
 
 void VolumeImage::fill_group_block(const PlacedGroup& group, std::uint64_t index, std::span<std::byte> block) const {
   if (index > 0) {
     view<MetaHeader>(block).set(MetaType::resource_group_bitmap);
-    const std::uint64_t bytes_before =
-        geometry().rgrp_first_bitmap_bytes() + (index - 1) * geometry().rgrp_next_bitmap_bytes();
-    return fill_bitmap(group, bytes_before * kBlocksPerBitmapByte, block.subspan(sizeof(MetaHeader)));
+    return fill_bitmap(group, geometry().rgrp_bitmap_bytes(index) * kBlocksPerBitmapByte,
+                       block.subspan(sizeof(MetaHeader)));
   }
   auto& header = view<ResourceGroup>(block);
   header.header.set(MetaType::resource_group);

@@ -3,6 +3,7 @@
 
 #include "dlm/posix_locks.h"
 #include "test/sim/dlm/support.h"
+#include "test/support/environment.h"
 
 using namespace corral;
 using namespace corral::dlm;
@@ -284,9 +285,8 @@ class RandomProcesses {
 }  // namespace
 
 TEST_CASE("random POSIX locks are never granted twice, while views change") {
-  const char* one = std::getenv("CORRAL_SEED");
-  const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 0) : 1;
-  const std::uint64_t count = one != nullptr ? 1 : 60;
+  const std::uint64_t first = corral::test::number_from_environment("CORRAL_SEED", 1);
+  const std::uint64_t count = std::getenv("CORRAL_SEED") != nullptr ? 1 : 60;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     RandomProcesses run(seed);
     run.play();

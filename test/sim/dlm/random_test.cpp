@@ -6,6 +6,7 @@
 #include "test/sim/dlm/cluster.h"
 #include "test/sim/dlm/lock_model.h"
 #include "test/support/catch.h"
+#include "test/support/environment.h"
 
 using namespace corral;
 using namespace corral::dlm;
@@ -15,11 +16,6 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr LockspaceId kSpace{1};
-
-std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 0) : otherwise;
-}
 
 struct Plan {
   explicit Plan(Random& random)
@@ -327,9 +323,9 @@ class Run {
 }  // namespace
 
 TEST_CASE("random operations while membership changes agree with the model") {
-  const std::uint64_t first = number_from_environment("CORRAL_SEED", 1);
+  const std::uint64_t first = corral::test::number_from_environment("CORRAL_SEED", 1);
   const bool only_one = std::getenv("CORRAL_SEED") != nullptr;
-  const std::uint64_t count = only_one ? 1 : number_from_environment("CORRAL_SEEDS", 150);
+  const std::uint64_t count = only_one ? 1 : corral::test::number_from_environment("CORRAL_SEEDS", 150);
   std::uint64_t grants = 0;
   std::uint64_t views = 0;
   std::uint64_t invalid_reads = 0;

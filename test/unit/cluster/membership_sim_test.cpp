@@ -1,8 +1,8 @@
 // Whole clusters under virtual time. CORRAL_SEED=n tries one seed, CORRAL_SEEDS=n so many.
-#include <cstdlib>
 #include <numeric>
 
 #include "test/support/catch.h"
+#include "test/support/environment.h"
 #include "test/support/simulated_cluster.h"
 
 using namespace corral;
@@ -11,17 +11,12 @@ using cluster::QuorumPolicy;
 
 namespace {
 
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 /// Runs a scenario for many seeds; every check inside names its seed.
 template <class Scenario>
 void for_seeds(std::uint64_t count, Scenario scenario) {
-  const std::uint64_t only = number_from("CORRAL_SEED", 0);
+  const std::uint64_t only = number_from_environment("CORRAL_SEED", 0);
   if (only != 0) return scenario(only);
-  for (std::uint64_t seed = 1; seed <= number_from("CORRAL_SEEDS", count); ++seed)
+  for (std::uint64_t seed = 1; seed <= number_from_environment("CORRAL_SEEDS", count); ++seed)
     scenario(seed);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/random.h"
+#include "test/support/environment.h"
 #include "test/support/file_model.h"
 #include "test/support/fsck_gfs2.h"
 #include "test/support/mounted_volume.h"
@@ -251,8 +252,7 @@ class Player {
 }  // namespace
 
 TEST_CASE("a file does what its model does", "[file_data]") {
-  const char* chosen = std::getenv("CORRAL_SEED");
-  std::uint64_t seed = chosen != nullptr ? std::strtoull(chosen, nullptr, 0) : 20261123;
+  std::uint64_t seed = number_from_environment("CORRAL_SEED", 20261123);
   for (std::uint32_t block_size : {512u, 1024u, 2048u, 4096u}) {
     for (bool journaled : {false, true}) {
       Story story{block_size, journaled, seed % 4 == 0 ? DataMode::writeback : DataMode::ordered, seed};

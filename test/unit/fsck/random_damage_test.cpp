@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "fsck/check.h"
 #include "test/support/catch.h"
+#include "test/support/environment.h"
 #include "test/support/file_census.h"
 #include "test/support/mounted_volume.h"
 
@@ -12,11 +13,6 @@ using namespace corral;
 using namespace corral::test;
 
 namespace {
-
-std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 0) : otherwise;
-}
 
 std::vector<std::byte> random_bytes(std::size_t count, Random& random) {
   std::vector<std::byte> bytes(count);

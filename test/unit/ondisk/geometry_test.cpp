@@ -18,6 +18,26 @@ TEST_CASE("figures of a 4 KiB block") {
   CHECK(geometry.stuffed_bytes() == 3864);
   CHECK(geometry.quota_changes_per_block() == 254);
   CHECK(geometry.first_hash_pointers() == 256);
+  CHECK(geometry.first_hash_depth() == 8);
+  CHECK(geometry.leaf_bytes() == 3992);
+}
+
+TEST_CASE("a directory's table takes as many blocks as its bytes fill") {
+  Geometry geometry(512);
+  CHECK(geometry.directory_data_bytes() == 488);
+  CHECK(geometry.directory_data_blocks(1) == 1);
+  CHECK(geometry.directory_data_blocks(488) == 1);
+  CHECK(geometry.directory_data_blocks(489) == 2);
+}
+
+TEST_CASE("a resource group is as long as its bitmap needs") {
+  Geometry geometry(512);
+  CHECK(geometry.rgrp_bitmap_bytes(1) == 384);
+  CHECK(geometry.rgrp_bitmap_bytes(3) == 384 + 2 * 488);
+  CHECK(geometry.rgrp_length(384) == 1);
+  CHECK(geometry.rgrp_length(385) == 2);
+  CHECK(geometry.rgrp_length(384 + 488) == 2);
+  CHECK(geometry.rgrp_length(384 + 488 + 1) == 3);
 }
 
 TEST_CASE("the greatest height is the first that reaches every file offset") {
