@@ -128,6 +128,7 @@ Task<void> Membership::scan_loop() {
     if (seen) {
       perform(core_.scanned(*seen));
       update_peers();
+      environment_.user.lease_renewed();
     } else {
       environment_.log.warning("membership cannot read the cluster area: {}", seen.error().describe());
     }
@@ -149,6 +150,7 @@ Task<void> Membership::heartbeat_loop() {
         const Result<> result = co_await environment_.area.write_slot(*std::move(slot));
         cycle_ms = static_cast<std::uint32_t>((environment_.executor.now() - began) / std::chrono::milliseconds(1));
         if (core_.self() == written) perform(core_.heartbeat_written(began, result));
+        environment_.user.lease_renewed();
       }
     }
     co_await environment_.executor.sleep_until(next);

@@ -49,6 +49,8 @@ class MembershipUser {
   virtual void recover(Member dead) = 0;
   virtual void node_recovered(Member gone) = 0;
   virtual void ended(const MembershipEnded& event) = 0;
+  /// Membership::may_serve() may have become true.
+  virtual void lease_renewed() = 0;
 };
 
 class Membership final : private LinkUser {
@@ -67,6 +69,7 @@ class Membership final : private LinkUser {
   ~Membership() override;
 
   void recovered(Member dead);
+  void journals_replayed() { core_.journals_replayed(); }
   /// See MembershipCore::leave(); ended() tells when it is done.
   void leave();
   bool may_serve() const { return core_.may_serve(environment_.executor.now()); }

@@ -108,7 +108,8 @@ void MembershipCore::notice_recovered() {
   for (auto gone = awaiting_recovery_.begin(); gone != awaiting_recovery_.end();) {
     const Slot* slot = monitor_.slot(gone->node);
     const bool freed = slot != nullptr && monitor_.last_scan() >= installed_ && slot->state == SlotState::free;
-    const bool recovered = freed || view_.find(gone->node).has_value();
+    // Or it turns out to be on its way into the cluster (see earlier_members()).
+    const bool recovered = freed || view_.find(gone->node).has_value() || joins(gone->node);
     if (recovered) actions_.push_back(NodeRecovered{*gone});
     gone = recovered ? awaiting_recovery_.erase(gone) : std::next(gone);
   }
@@ -120,14 +121,31 @@ void MembershipCore::restart() {
   connected_.clear();
 }
 
+/// True if the slot's node is known to be on its way into the cluster. A member's slot says so only from its first
+/// heartbeat as such on, so one that is not seen to live may have been a member.
+bool MembershipCore::joins(NodeId node) const {
+  const Slot* slot = monitor_.slot(node);
+  return slot != nullptr && slot->state == SlotState::joining && monitor_.life(node) == Life::alive;
+}
+
+/// For a node's first view: whose slots show that they were members, or may have been, and are none any more.
+std::vector<Member> MembershipCore::earlier_members(const View& view) const {
+  std::vector<Member> earlier;
+  for (const Slot* slot : monitor_.occupied()) {
+    if (!view.find(slot->id) && !joins(slot->id)) earlier.push_back(slot->member());
+  }
+  return earlier;
+}
+
 void MembershipCore::install(Time now, View view, bool first) {
   CHECK_INVARIANT(view.number > view_.number && view.contains(self_) && view.well_formed());
   ViewInstalled event{.view = view, .gone = {}, .first = first};
+  if (!view_.number) event.gone = earlier_members(view);
   for (const Member& member : view_.members) {
-    if (view.contains(member)) continue;
-    event.gone.push_back(member);
-    awaiting_recovery_.insert(member);
+    if (!view.contains(member)) event.gone.push_back(member);
   }
+  awaiting_recovery_.insert(event.gone.begin(), event.gone.end());
+  replaying_all_ = first;
   view_ = std::move(view);
   phase_ = Phase::member;
   installed_ = now;

@@ -75,8 +75,10 @@ struct FreeSlot {
 
 // What the layers above must know.
 
-/// A new view is in force. `gone`: members of the view before it that are not in this one; each will be followed by
-/// NodeRecovered. `first`: nobody was a member before; every dirty journal must be replayed before anything is served.
+/// A new view is in force. `gone`: members of the view before it that are not in this one and, for this node's first
+/// view, those who were members earlier and whose journals were not known to be replayed; each will be followed by
+/// NodeRecovered. `first`: nobody was a member before; every dirty journal must be replayed before anything is served,
+/// and nobody else is let in before journals_replayed().
 struct ViewInstalled {
   View view;
   std::vector<Member> gone;
@@ -130,6 +132,8 @@ class MembershipCore {
   Actions received(Time now, Member from, const MembershipMessage& message);
   /// The layer above has replayed the journal.
   Actions recovered(Member member);
+  /// After a first view: the layer above has replayed every dirty journal.
+  void journals_replayed() { replaying_all_ = false; }
   /// The layer above uses its journal no more, which is clean: leave the cluster.
   Actions leave();
 
@@ -174,6 +178,8 @@ class MembershipCore {
   void install(Time now, View view, bool first);
   void check_record(const Scan& scan);
   void notice_recovered();
+  bool joins(NodeId node) const;
+  std::vector<Member> earlier_members(const View& view) const;
   bool is_gone(Member member) const;
   bool hears(Member member) const { return connected_.contains(member); }
   std::bitset<kSlots> heard() const;
@@ -199,7 +205,7 @@ class MembershipCore {
   void admit_joiners(const Scan& scan);
   bool admit(const Scan& scan, Member joiner, Joiner& state);
   bool has_to_wait(Member joiner) const;
-  std::optional<MembershipMessage> objection_to(Member joiner, std::uint64_t version) const;
+  std::optional<MembershipMessage> objection_to(Member joiner, const Joiner& state) const;
   void fence(Member victim);
   std::vector<Member> wanted_members() const;
   void drive_change(std::vector<Member> wanted);
@@ -247,6 +253,7 @@ class MembershipCore {
   std::map<Member, Time> fenced_;       ///< verified, when
   std::set<Member> recovering_;         ///< handed to the layer above
   std::set<Member> awaiting_recovery_;  ///< gone from a view, not known to be recovered
+  bool replaying_all_ = false;          ///< in a first view, until every dirty journal was replayed
   std::optional<Change> change_;
 
   std::optional<Time> heartbeat_begun_;  ///< begin of the last one that was written

@@ -135,12 +135,12 @@ void MembershipCore::lead(const Scan& scan) {
 }
 
 /// Why the joiner cannot be let in, if it never can.
-std::optional<MembershipMessage> MembershipCore::objection_to(Member joiner, std::uint64_t version) const {
-  if (version != options_.protocol_version)
+std::optional<MembershipMessage> MembershipCore::objection_to(Member joiner, const Joiner& state) const {
+  if (state.version != options_.protocol_version)
     return MembershipMessage{.type = Type::refuse,
                              .text = fmt::format("this node speaks protocol version {}, the cluster {}: use the same "
                                                  "version of Corral on every node",
-                                                 version, options_.protocol_version)};
+                                                 state.version, options_.protocol_version)};
   if (!monitor_.holds(joiner)) {
     const Slot* slot = monitor_.slot(joiner.node);
     const bool taken = slot != nullptr && slot->state != SlotState::free;
@@ -154,7 +154,9 @@ std::optional<MembershipMessage> MembershipCore::objection_to(Member joiner, std
   const Slot& slot = *monitor_.slot(joiner.node);
   for (const Slot* other : monitor_.occupied()) {
     if (other->id == joiner.node || other->name != slot.name) continue;
-    if (view_.contains(other->member()) && monitor_.life(other->id) == Life::alive)
+    // The joiner's former life may have ended just before it asked.
+    const bool seen_since = monitor_.last_scan() - *state.asked >= timing_.late_after;
+    if (view_.contains(other->member()) && monitor_.life(other->id) == Life::alive && seen_since)
       return MembershipMessage{.type = Type::refuse,
                                .text = fmt::format("the name {} is that of a living node (slot {}): give every node "
                                                    "a name of its own",
@@ -176,7 +178,7 @@ bool MembershipCore::admit(const Scan& scan, Member joiner, Joiner& state) {
   // Its claim was stable before it asked, so a reading begun since shows it.
   if (!state.asked) state.asked = scan.ended;
   if (scan.began < *state.asked) return true;
-  if (auto objection = objection_to(joiner, state.version)) {
+  if (auto objection = objection_to(joiner, state)) {
     send(joiner, *std::move(objection));
     return false;
   }
@@ -187,7 +189,8 @@ bool MembershipCore::admit(const Scan& scan, Member joiner, Joiner& state) {
 /// A slot of the same node that is not known to be dead yet, or one that waits for recovery, comes first.
 bool MembershipCore::has_to_wait(Member joiner) const {
   const auto on_its_slot = [joiner](const Member& gone) { return gone.node == joiner.node; };
-  if (!recovering_.empty() || std::ranges::any_of(awaiting_recovery_, on_its_slot) || view_.find(joiner.node))
+  if (replaying_all_ || !recovering_.empty() || std::ranges::any_of(awaiting_recovery_, on_its_slot) ||
+      view_.find(joiner.node))
     return true;
   const std::string& name = monitor_.slot(joiner.node)->name;
   return std::ranges::any_of(monitor_.occupied(), [&](const Slot* other) {

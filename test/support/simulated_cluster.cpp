@@ -65,7 +65,21 @@ void SimulatedCluster::Node::view_installed(const ViewInstalled& event) {
   views.push_back(event.view);
   for (Member member : event.gone)
     not_recovered.insert(member);
-  cluster.check_view(event.view, event.gone);
+  // Whom a node finds gone when it comes need not be fenced yet.
+  const bool comes = std::exchange(coming, false);
+  cluster.check_view(event.view, comes ? std::vector<Member>{} : event.gone);
+  if (event.first) scope.spawn(replay_all());
+}
+
+/// Until it is done nobody else may be let in.
+Task<void> SimulatedCluster::Node::replay_all() {
+  replaying_all = true;
+  const Member life = self();
+  const Duration takes = std::chrono::milliseconds(cluster.random.below(2000));
+  co_await executor.sleep_for(takes);
+  if (!membership || self() != life) co_return;
+  replaying_all = false;
+  membership->journals_replayed();
 }
 
 void SimulatedCluster::Node::recover(Member dead) {
@@ -94,6 +108,8 @@ void SimulatedCluster::start(std::uint32_t index) {
   one.membership.reset();
   one.end.reset();
   one.not_recovered.clear();
+  one.coming = true;
+  one.replaying_all = false;
   cluster::NodeOptions node_options{.name = one.name,
                                     .health = one.health,
                                     .journals = options.journals,
@@ -129,6 +145,10 @@ void SimulatedCluster::require(bool holds, const std::string& what) {
 void SimulatedCluster::check_view(const View& view, const std::vector<Member>& gone) {
   auto [same, fresh] = installed.try_emplace(view.number.value, view.members);
   require(same->second == view.members, fmt::format("two views have the number {}", view.number.value));
+  for (const auto& one : nodes) {
+    const bool replays = one->membership && one->replaying_all && view.contains(one->self());
+    require(!replays || view.members.size() == 1, "others are let in while " + one->name + " replays every journal");
+  }
   for (Member member : gone) {
     // Who leaves orderly has nothing to lose: it said itself that it uses nothing any more.
     const bool fenced = !shared.keys.contains(NodeFencer::key(member));

@@ -237,7 +237,9 @@ class SimulatedCluster {
     void recover(Member dead) override;
     void node_recovered(Member gone) override;
     void ended(const MembershipEnded& event) override;
+    void lease_renewed() override {}
     Task<void> replay(Member dead);
+    Task<void> replay_all();
 
     SimulatedCluster& cluster;
     std::uint32_t index;
@@ -254,6 +256,8 @@ class SimulatedCluster {
     std::optional<MembershipEnded> end;
     std::vector<View> views;
     std::set<Member> not_recovered;
+    bool coming = true;          ///< no view yet in this life
+    bool replaying_all = false;  ///< as the first member
     Scope scope;
     std::unique_ptr<Membership> membership;
     bool serves() const { return membership && !paused && membership->may_serve(); }
