@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "base/result.h"
 #include "base/task.h"
@@ -21,6 +22,9 @@ class Fencer {
   /// key is only removed by this. EBADE: this process has lost its own key, and has fenced nobody. Other errors: try
   /// again.
   virtual Task<Result<>> fence(Member victim) = 0;
+  /// To be called now and then while this process is a member: keeps the way of fencing in force although nodes come
+  /// and go. `members` are the keys of the view, `others` those of all other slots in use. EBADE as above.
+  virtual Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) = 0;
   /// Gives this process's key up, orderly.
   virtual Task<Result<>> leave() = 0;
 };

@@ -18,7 +18,7 @@
 namespace corral {
 
 /// What a message is about; every subject has one user on each node.
-enum class Channel : std::uint8_t { membership = 0, locks = 1, filesystem = 2 };
+enum class LinkChannel : std::uint8_t { membership = 0, locks = 1, filesystem = 2 };
 inline constexpr std::size_t kChannels = 3;
 
 /// A message is not longer than this.
@@ -44,9 +44,9 @@ class Link {
   /// Who this end is.
   virtual Member self() const = 0;
   /// Registers the user of a channel, which outlives the link or is detached with nullptr.
-  virtual void attach(Channel channel, LinkUser* user) = 0;
+  virtual void attach(LinkChannel channel, LinkUser* user) = 0;
   /// Hands a message over; never waits. False if there is no connection to this life of the peer: the message is lost.
-  virtual bool send(Member to, Channel channel, std::vector<std::byte> message) = 0;
+  virtual bool send(Member to, LinkChannel channel, std::vector<std::byte> message) = 0;
 };
 
 }  // namespace corral

@@ -29,7 +29,7 @@ Membership::Membership(Environment environment, Header header, NodeOptions optio
 }
 
 Membership::~Membership() {
-  if (link_ != nullptr) link_->attach(Channel::membership, nullptr);
+  if (link_ != nullptr) link_->attach(LinkChannel::membership, nullptr);
 }
 
 void Membership::recovered(Member dead) {
@@ -68,12 +68,12 @@ void Membership::perform_one(Action action) {
   } else if (auto* open = std::get_if<OpenLink>(&action)) {
     if (link_ != nullptr) environment_.links.close();
     link_ = &environment_.links.open(open->self);
-    link_->attach(Channel::membership, this);
+    link_->attach(LinkChannel::membership, this);
     peers_.clear();
     update_peers();
   } else if (auto* message = std::get_if<SendMessage>(&action)) {
     // A message that is lost is sent again by the next scan.
-    if (link_ != nullptr) link_->send(message->to, Channel::membership, encode(message->message));
+    if (link_ != nullptr) link_->send(message->to, LinkChannel::membership, encode(message->message));
   } else if (auto* fence = std::get_if<FenceNode>(&action)) {
     scope_.spawn(carry_out(*fence));
   } else if (auto* record = std::get_if<RecordView>(&action)) {
@@ -105,7 +105,7 @@ Task<void> Membership::tell(MembershipEnded event) {
   // Not from within the link's own call.
   co_await environment_.executor.yield();
   if (link_ != nullptr) {
-    std::exchange(link_, nullptr)->attach(Channel::membership, nullptr);
+    std::exchange(link_, nullptr)->attach(LinkChannel::membership, nullptr);
     environment_.links.close();
   }
   environment_.log.info("membership {}: {}", words_for(event.why), event.reason.describe());

@@ -17,11 +17,11 @@ class SimulatedNetwork::End final : public Link {
   End(SimulatedNetwork& network, Member self) : network_(network), self_(self) {}
 
   Member self() const override { return self_; }
-  void attach(Channel channel, LinkUser* user) override { users_[static_cast<std::size_t>(channel)] = user; }
-  bool send(Member to, Channel channel, std::vector<std::byte> message) override {
+  void attach(LinkChannel channel, LinkUser* user) override { users_[static_cast<std::size_t>(channel)] = user; }
+  bool send(Member to, LinkChannel channel, std::vector<std::byte> message) override {
     return network_.send(*this, to, channel, std::move(message));
   }
-  LinkUser* user(Channel channel) const { return users_[static_cast<std::size_t>(channel)]; }
+  LinkUser* user(LinkChannel channel) const { return users_[static_cast<std::size_t>(channel)]; }
   Connection& to(NodeId peer) { return connections_[peer]; }
   std::map<NodeId, Connection>& connections() { return connections_; }
 
@@ -117,7 +117,7 @@ void SimulatedNetwork::connect_if_possible(NodeId a, NodeId b) {
   if (End* still = end_of(b)) still->tell_users([first](LinkUser& user) { user.connected(first); });
 }
 
-bool SimulatedNetwork::send(End& from, Member to, Channel channel, std::vector<std::byte> message) {
+bool SimulatedNetwork::send(End& from, Member to, LinkChannel channel, std::vector<std::byte> message) {
   CHECK_INVARIANT(message.size() <= kLinkMessageBytesMax);
   const auto connection = from.to(to.node);
   if (connection.number == 0 || connection.peer != to) return false;

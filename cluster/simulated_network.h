@@ -33,7 +33,7 @@ struct SimulatedNetworkOptions {
 struct Delivery {
   Member from;
   Member to;
-  Channel channel;
+  LinkChannel channel;
   std::span<const std::byte> message;
 };
 
@@ -69,7 +69,7 @@ class SimulatedNetwork {
   struct Packet {
     Time due;
     std::uint64_t connection;
-    Channel channel;
+    LinkChannel channel;
     std::vector<std::byte> bytes;
   };
   /// One direction between two nodes.
@@ -82,7 +82,7 @@ class SimulatedNetwork {
   };
 
   Task<void> run();
-  bool send(End& from, Member to, Channel channel, std::vector<std::byte> message);
+  bool send(End& from, Member to, LinkChannel channel, std::vector<std::byte> message);
   void deliver_due(NodeId from, NodeId to);
   void deliver(NodeId from, NodeId to, const Packet& packet);
   void watch_for_stall(NodeId from, NodeId to);

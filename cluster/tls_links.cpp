@@ -196,7 +196,7 @@ std::size_t TlsLinks::strangers() const {
       connections_, [](const auto& entry) { return !entry.second->established && !entry.second->broken; }));
 }
 
-bool TlsLinks::send(Member to, Channel channel, std::vector<std::byte> message) {
+bool TlsLinks::send(Member to, LinkChannel channel, std::vector<std::byte> message) {
   CHECK_INVARIANT(message.size() <= kLinkMessageBytesMax);
   auto peer = peers_.find(to);
   if (peer == peers_.end() || peer->second.connection == 0) return false;

@@ -64,8 +64,8 @@ class TlsLinks final : public LinkProvider, private Link {
 
   // Link
   Member self() const override { return self_; }
-  void attach(Channel channel, LinkUser* user) override { users_[static_cast<std::size_t>(channel)] = user; }
-  bool send(Member to, Channel channel, std::vector<std::byte> message) override;
+  void attach(LinkChannel channel, LinkUser* user) override { users_[static_cast<std::size_t>(channel)] = user; }
+  bool send(Member to, LinkChannel channel, std::vector<std::byte> message) override;
 
   EventLoop::Drained drain();
   void accept_all();

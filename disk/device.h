@@ -47,6 +47,7 @@ enum class WriteMode {
   write_through,  ///< stable when completed (FUA, or write and flush where the device has none)
 };
 
+class LifeLocks;
 class Reservations;
 
 class Device {
@@ -69,6 +70,9 @@ class Device {
   /// Persistent reservations, where the kind of device has them (whether this one does is for them to tell); null
   /// elsewhere. Lives as long as the device. A write that the disk refuses because of one fails with EBADE.
   virtual Reservations* reservations() { return nullptr; }
+  /// Marks by which processes of this host tell who of them lives; null where the device is no file of this host's own.
+  /// Lives as long as the device.
+  virtual LifeLocks* life_locks() { return nullptr; }
 
   /// The whole of one span; see read() and write().
   Task<Result<>> read(std::uint64_t offset_bytes, ReadSpan span);

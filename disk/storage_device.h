@@ -10,6 +10,9 @@ struct StorageOptions {
   bool read_only = false;
   /// Refuse a device that is in use, and refuse it to others on this host.
   bool exclusive = true;
+  /// An image file that other processes of this host, nodes of the same cluster, use at the same time: refused only
+  /// where somebody uses it alone.
+  bool shared_file = false;
   /// Operations with the device at a time; more wait their turn.
   unsigned queue_depth = 128;
 };

@@ -92,13 +92,14 @@ Result<FileDescriptor> open_block_device(const std::string& path, int flags, boo
   return in_use(path, shared.get());
 }
 
-Result<> lock_file(const std::string& path, int descriptor, bool read_only) {
-  if (flock(descriptor, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+Result<> lock_file(const std::string& path, int descriptor, UringDeviceOptions options) {
+  const bool shared = options.read_only || options.shared_file;
+  if (flock(descriptor, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return in_use(path, descriptor);
     return fail(errno, "cannot lock {}: {}", path, std::strerror(errno));
   }
   std::string loop_device = find_loop_device(descriptor);
-  if (!read_only && !loop_device.empty())
+  if (!shared && !loop_device.empty())
     return fail(EBUSY, "{} is in use: attached to {}; use that device, or detach it", path, loop_device);
   return {};
 }
@@ -127,7 +128,7 @@ Result<OpenedFile> open_file(const std::string& path, int flags, UringDeviceOpti
     file = FileDescriptor(open(path.c_str(), flags & ~O_DIRECT));
   }
   if (!file) return fail(errno, "cannot open {}: {}", path, std::strerror(errno));
-  if (options.exclusive) TRY_VOID(lock_file(path, file.get(), options.read_only));
+  if (options.exclusive) TRY_VOID(lock_file(path, file.get(), options));
   if (direct && !takes_direct_sectors(file.get())) {
     direct = false;
     if (fcntl(file.get(), F_SETFL, fcntl(file.get(), F_GETFL) & ~O_DIRECT) != 0)
@@ -172,7 +173,8 @@ UringDevice::UringDevice(EventLoop& loop, std::string name, FileDescriptor claim
       gate_(loop.executor()),
       ring_(std::move(ring)),
       helper_(loop, 1),
-      reservations_(open_kernel_reservations(loop, file_.get(), name_)) {}
+      reservations_(open_kernel_reservations(loop, file_.get(), name_)),
+      life_locks_(FileLifeLocks::of(file_.get(), name_)) {}
 
 UringDevice::~UringDevice() = default;
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/file_descriptor.h"
 #include "base/sync.h"
 #include "disk/event_loop.h"
+#include "disk/file_life_locks.h"
 #include "disk/helper_threads.h"
 #include "disk/reservation.h"
 #include "disk/ring.h"
@@ -44,6 +46,7 @@ class UringDevice final : public StorageDevice {
   Task<void> close() override;
   /// Null for an image file, a partition, and whatever else has none.
   Reservations* reservations() override { return reservations_.get(); }
+  LifeLocks* life_locks() override { return life_locks_ ? &*life_locks_ : nullptr; }
 
  private:
   UringDevice(EventLoop& loop, std::string name, FileDescriptor claim, FileDescriptor file, bool direct,
@@ -63,6 +66,7 @@ class UringDevice final : public StorageDevice {
   std::unique_ptr<Ring> ring_;
   HelperThreads helper_;
   std::unique_ptr<Reservations> reservations_;
+  std::optional<FileLifeLocks> life_locks_;
 };
 
 }  // namespace corral

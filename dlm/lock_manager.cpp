@@ -13,14 +13,14 @@ LockManager::LockManager(Executor& executor, Link& link, Limits limits, Logger l
       untold_waiting_(executor),
       state_changed_(executor),
       scope_(executor) {
-  link_.attach(Channel::locks, this);
+  link_.attach(LinkChannel::locks, this);
   scope_.spawn(flush_frames());
   scope_.spawn(tell_listeners());
 }
 
 LockManager::~LockManager() {
   CHECK_INVARIANT(locks_.empty());
-  link_.attach(Channel::locks, nullptr);
+  link_.attach(LinkChannel::locks, nullptr);
 }
 
 void LockManager::enter_view(const View& view) {
@@ -29,6 +29,13 @@ void LockManager::enter_view(const View& view) {
     logger_.warning("lock manager: view {} is without this node: locks are void", view.number.value);
     state_changed_.notify_all();
   }
+  act();
+}
+
+void LockManager::leave_cluster() {
+  if (out_of_cluster()) return;
+  engine_.enter_view({.number = view().number + 1, .members = {}});
+  state_changed_.notify_all();
   act();
 }
 
@@ -78,7 +85,7 @@ void LockManager::carry_out(SendAction& action) {
   // What is left of an earlier view would be refused.
   if (writer.header() != header) writer = FrameWriter(header);
   if (!writer.add(action.message)) {
-    link_.send(action.to, Channel::locks, std::move(writer).take());
+    link_.send(action.to, LinkChannel::locks, std::move(writer).take());
     writer = FrameWriter(header);
     const bool fits = writer.add(action.message);
     CHECK_INVARIANT(fits);
@@ -99,7 +106,7 @@ void LockManager::flush() {
   auto frames = std::exchange(frames_, {});
   for (auto& [node, writer] : frames) {
     const Member to = writer.header().to;
-    link_.send(to, Channel::locks, std::move(writer).take());
+    link_.send(to, LinkChannel::locks, std::move(writer).take());
   }
 }
 

@@ -44,6 +44,8 @@ class LockManager final : public LinkUser {
   /// order has given up all its locks before the view without it is made.
   void enter_view(const View& view);
   void recovered(Member member);
+  /// This node is a member no more: what waits fails with ESHUTDOWN, what it had is void.
+  void leave_cluster();
   /// Returns when the recovery of the present view is complete, or with ESHUTDOWN when this node is out.
   Task<Result<>> wait_until_running();
 

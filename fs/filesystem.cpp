@@ -74,9 +74,10 @@ Task<Result<std::unique_ptr<Filesystem>>> Filesystem::mount(Environment environm
       options.lock_protocol.empty() ? reader.superblock().lock_protocol : options.lock_protocol;
   if (protocol != "lock_nolock" && environment.lock_space == nullptr) {
     co_return fail(EINVAL,
-                   "{}: the volume belongs to a cluster (lock protocol {}), and this program mounts on one node only; "
-                   "if no other node has it mounted, use -o lockproto=lock_nolock",
-                   environment.device.name(), protocol);
+                   "{}: the volume belongs to a cluster of another kind (lock protocol {}); with no node having it "
+                   "mounted, \"corral adopt {}\" makes it a volume for several nodes of Corral, and -o "
+                   "lockproto=lock_nolock mounts it on this node alone",
+                   environment.device.name(), protocol, environment.device.name());
   }
   if (environment.device.geometry().read_only && !options.read_only) {
     co_return fail(EROFS, "{}: the device is read-only; mount with -o ro", environment.device.name());
@@ -191,6 +192,7 @@ void Filesystem::withdrawn(const Error& reason) {
       "mount it again");
   if (journal_ != nullptr) journal_->abandon();
   glocks_.refuse();
+  if (environment_.withdrawn) environment_.withdrawn(reason);
 }
 
 void Filesystem::reclaim_if_unused(const InodeRef& inode) {

@@ -42,6 +42,8 @@ class Filesystem {
     JournalId journal{0};
     /// True if no other node has the volume mounted: all dirty journals are replayed, not just the own one.
     bool first_mounter = true;
+    /// Told once when the mount withdraws: nothing more is written, and what was not written yet stays so.
+    std::function<void(const Error& reason)> withdrawn = {};
   };
 
   /// Reads the superblock, replays dirty journals (not for spectators), opens the system files and this node's journal.
@@ -69,10 +71,10 @@ class Filesystem {
   /// Keeps the shape of the directory tree still while a directory moves to another parent.
   Glock& rename_glock() { return *rename_glock_; }
 
-  /// Replays the journal of a node that died, whose writes can no longer reach the disk and whose locks the lock space
-  /// still withholds from everybody. After it has returned the lock space may give them on, and then
-  /// reclaim_orphans() frees what the dead node had open.
-  Task<Result<ReplayReport>> recover_journal(JournalId journal);
+  /// The journal of a node that died was replayed on the disk, and the lock space still withholds that node's locks
+  /// from everybody: forgets what was cached of it. What the dead node had open is freed afterwards, in the background.
+  void journal_recovered(const ReplayReport& report);
+  /// Frees in the background what has no links and nobody has open.
   void reclaim_orphans();
 
   bool in_group(const Caller& caller, std::uint32_t gid) const;

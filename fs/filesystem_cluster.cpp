@@ -56,7 +56,7 @@ Task<Result<std::vector<OfflineReplay>>> Filesystem::replay_beside_others(Journa
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
   CO_TRY(OfflineInode statfs, co_await reader.system_file("statfs"));
   GlockRef glock = glocks_.get(GlockType::inode, statfs.number().value);
-  CO_TRY(GlockHolder totals, co_await glock->acquire(GlockMode::exclusive, LockHow::recover));
+  CO_TRY(GlockHolder totals, co_await glock->acquire(GlockMode::exclusive));
   CO_TRY_VOID(co_await keeper_->write(*glock));
   co_await cache_.release(glock->blocks());
   OfflineReplayOptions how;
@@ -65,18 +65,9 @@ Task<Result<std::vector<OfflineReplay>>> Filesystem::replay_beside_others(Journa
   co_return co_await replay_offline(environment_.executor, reader, how, volume_.log);
 }
 
-Task<Result<ReplayReport>> Filesystem::recover_journal(JournalId journal) {
-  CO_TRY_VOID(volume_.check_writable());
-  CHECK_INVARIANT(journal != environment_.journal);
-  GlockRef glock = glocks_.get(GlockType::journal, journal.value);
-  CO_TRY(GlockHolder holder, co_await glock->acquire(GlockMode::exclusive, LockHow::recover));
-  CO_TRY(std::vector<OfflineReplay> replays, co_await replay_beside_others(journal));
-  ReplayReport report = std::move(replays.at(0).report);
-  if (Result<> forgotten = forget_replayed(report); !forgotten) {
-    volume_.withdraw(forgotten.error());
-    co_return std::unexpected(forgotten.error());
-  }
-  co_return report;
+void Filesystem::journal_recovered(const ReplayReport& report) {
+  if (Result<> forgotten = forget_replayed(report); !forgotten) return volume_.withdraw(forgotten.error());
+  if (volume_.writable()) reclaim_orphans();
 }
 
 /// What the dead node had changed, it had locked: nothing of it can be cached here but leftovers.

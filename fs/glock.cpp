@@ -107,18 +107,19 @@ Glock::Request::~Request() {
   if (granted) glock.leave(mode);  // destroyed between the grant and its use
 }
 
-Task<Result<GlockHolder>> Glock::acquire(GlockMode mode, LockHow how) {
+Task<Result<GlockHolder>> Glock::acquire(GlockMode mode) {
   GlockRef self(this);
   if (table_.refusing_) co_return fail(EIO);
-  const bool granted = co_await Request(*this, mode, how);
+  const bool granted = co_await Request(*this, mode);
   if (!granted) co_return fail(EIO);
   GlockHolder holder(std::move(self), mode);
+  if (!table_.lock_space_.certain() && !co_await table_.lock_space_.wait_until_certain()) co_return fail(EIO);
   if (table_.refusing_) co_return fail(EIO);
   co_return holder;
 }
 
 std::optional<GlockHolder> Glock::try_acquire(GlockMode mode) {
-  if (table_.refusing_ || !admit_now(mode)) return std::nullopt;
+  if (table_.refusing_ || !table_.lock_space_.certain() || !admit_now(mode)) return std::nullopt;
   return GlockHolder(GlockRef(this), mode);
 }
 

@@ -70,8 +70,8 @@ class Glock : public boost::intrusive::list_base_hook<> {
   /// Cached blocks that this glock protects.
   BlockOwner& blocks() { return blocks_; }
 
-  /// Waits for its turn. EIO when the mount has withdrawn.
-  Task<Result<GlockHolder>> acquire(GlockMode mode, LockHow how = LockHow::wait);
+  /// Waits for its turn, and until the node is certain of its locks. EIO when the mount has withdrawn.
+  Task<Result<GlockHolder>> acquire(GlockMode mode);
   /// Empty if it cannot be had at once; never asks other nodes.
   std::optional<GlockHolder> try_acquire(GlockMode mode);
   /// Empty if somebody, here or on another node, is in the way; waits for the lock space's answers, and until what
@@ -92,7 +92,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   friend void intrusive_ptr_release(Glock* glock);
 
   struct Request : Waiter {
-    Request(Glock& g, GlockMode m, LockHow h) : glock(g), mode(m), how(h) {}
+    Request(Glock& g, GlockMode m) : glock(g), mode(m) {}
     ~Request();
     bool await_ready() { return granted = glock.admit_now(mode); }
     void await_suspend(std::coroutine_handle<> waiting);
@@ -100,7 +100,6 @@ class Glock : public boost::intrusive::list_base_hook<> {
     bool await_resume() { return std::exchange(granted, false); }
     Glock& glock;
     GlockMode mode;
-    LockHow how;
     bool granted = false;
   };
 
@@ -141,7 +140,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   void advance();
   Task<void> run_changes();
   Task<void> change_once();
-  Task<void> promote(GlockMode mode, LockHow how);
+  Task<void> promote(GlockMode mode);
   Task<void> demote(GlockMode to);
   void note_granted(GlockMode mode, const LockValue& value);
   void note_demoted(GlockMode mode);

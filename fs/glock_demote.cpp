@@ -54,8 +54,7 @@ Task<void> Glock::run_changes() {
 
 Task<void> Glock::change_once() {
   if (!demote_to_) {
-    const auto& first = static_cast<const Request&>(*queue_.first());
-    co_return co_await promote(first.mode, first.how);
+    co_return co_await promote(static_cast<const Request&>(*queue_.first()).mode);
   }
   // The hold time is for those whom the present mode is of use to.
   const bool stuck = contended() && !covers(node_mode_, static_cast<const Request&>(*queue_.first()).mode);
@@ -69,13 +68,13 @@ Task<void> Glock::change_once() {
   co_await demote(*demote_to_);
 }
 
-Task<void> Glock::promote(GlockMode mode, LockHow how) {
+Task<void> Glock::promote(GlockMode mode) {
   // Nothing but exclusive can be had on top of another mode.
   if (node_mode_ != GlockMode::unlocked && mode != GlockMode::exclusive) {
     co_return co_await demote(GlockMode::unlocked);
   }
   changing_ = true;
-  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, how, {});
+  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, LockHow::wait, {});
   changing_ = false;
   switch (answer.outcome) {
     case LockOutcome::granted:

@@ -51,7 +51,6 @@ using LockValue = std::array<std::byte, 32>;
 enum class LockHow : std::uint8_t {
   wait,     ///< until the others have given way
   attempt,  ///< granted at once or denied; those in the way are called back all the same
-  recover,  ///< waits, but not for locks of dead nodes: for who replays their journals
 };
 
 enum class LockOutcome : std::uint8_t {
@@ -87,6 +86,11 @@ class LockSpace {
   /// Changes the lock from the mode `held` to `wanted`. Coming down is always granted and writes `value` if `held` is
   /// exclusive. One change of a name at a time.
   virtual Task<LockAnswer> change(GlockName name, GlockMode held, GlockMode wanted, LockHow how, LockValue value) = 0;
+  /// False while this node cannot tell whether its locks are still its own: it may have been fenced, and others have
+  /// been granted what it had. Then nothing may be answered from under a lock, whatever is cached.
+  virtual bool certain() const = 0;
+  /// Returns when certain() again, or with false when the lock space is gone for this node.
+  virtual Task<bool> wait_until_certain() = 0;
   /// The node lets go of all its locks at once, at unmount, after everything was written.
   virtual Task<void> leave() = 0;
 };
@@ -99,6 +103,8 @@ class LocalLockSpace final : public LockSpace {
   Task<LockAnswer> change(GlockName, GlockMode, GlockMode, LockHow, LockValue value) override {
     co_return LockAnswer{LockOutcome::granted, value};
   }
+  bool certain() const override { return true; }
+  Task<bool> wait_until_certain() override { co_return true; }
   Task<void> leave() override { co_return; }
 };
 

@@ -66,6 +66,8 @@ std::array<Front::Handler, protocol::kOpcodes> Front::make_handlers() {
   set(FUSE_STATFS, &Front::get_volume_figures, 0, 0);
   set(FUSE_OPEN, &Front::open, sizeof(fuse_open_in), 0);
   set(FUSE_RELEASE, &Front::release, sizeof(fuse_release_in), 0);
+  set(FUSE_OPENDIR, &Front::open_directory, sizeof(fuse_open_in), 0);
+  set(FUSE_RELEASEDIR, &Front::release_directory, sizeof(fuse_release_in), 0);
   set(FUSE_READ, &Front::read, sizeof(fuse_read_in), 0);
   set(FUSE_WRITE, &Front::write, sizeof(fuse_write_in), 0);
   set(FUSE_FSYNC, &Front::fsync, sizeof(fuse_fsync_in), 0);
@@ -75,7 +77,7 @@ std::array<Front::Handler, protocol::kOpcodes> Front::make_handlers() {
   set(FUSE_LSEEK, &Front::seek, sizeof(fuse_lseek_in), 0);
   set(FUSE_COPY_FILE_RANGE, &Front::copy_range, sizeof(fuse_copy_file_range_in), 0);
   // The others get ENOSYS, which tells the kernel never to ask again. It is the right answer to FLUSH (nothing to do at
-  // close), OPENDIR and RELEASEDIR (listings keep no state), STATX (there is no birth time, so the kernel answers from
+  // close), STATX (there is no birth time, so the kernel answers from
   // cached attributes), ACCESS, POLL, BMAP and the locks, which are then local to the kernel.
   return handlers;
 }

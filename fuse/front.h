@@ -38,7 +38,8 @@
 namespace corral {
 
 struct FrontSettings {
-  /// The kernel's caches are never stale: nobody but this mount changes the volume.
+  /// The kernel's caches are never stale: nobody but this mount changes the volume. Otherwise the kernel keeps nothing:
+  /// it asks for names and attributes each time, and reads and writes past its page cache.
   bool keep_caches = true;
   /// The kernel collects small writes. Saves requests, but then it owns sizes and times, costs a SETATTR for each
   /// changed file, and a full volume shows only when the data is written back.
@@ -132,6 +133,8 @@ class Front {
 
   Task<void> open(Request request);
   Task<void> release(Request request);
+  Task<void> open_directory(Request request);
+  Task<void> release_directory(Request request);
   Task<void> read(Request request);
   Task<void> write(Request request);
   Task<void> fsync(Request request);

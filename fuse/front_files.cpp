@@ -34,7 +34,9 @@ Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags,
     }
   }
   fuse_open_out out{};
-  if (settings_.keep_caches) out.open_flags = FOPEN_NOFLUSH | (may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0);
+  const std::uint32_t keep = may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0;
+  // Pages that other nodes change must not be kept even while the file is open.
+  out.open_flags = settings_.keep_caches ? FOPEN_NOFLUSH | keep : FOPEN_NOFLUSH | FOPEN_DIRECT_IO;
   co_return out;
 }
 
@@ -43,6 +45,20 @@ Task<void> Front::open(Request request) {
   Result<fuse_open_out> opened = co_await open_file(inode_of(request), in.flags, in.open_flags, caller_of(request, 0));
   if (!opened) co_return refuse(request, opened.error());
   request.succeed_with(*opened);
+}
+
+/// Where caches are kept, ENOSYS: the kernel asks no more, and keeps listings.
+Task<void> Front::open_directory(Request request) {
+  if (settings_.keep_caches)
+    request.fail(ENOSYS);
+  else
+    request.succeed_with(fuse_open_out{});
+  co_return;
+}
+
+Task<void> Front::release_directory(Request request) {
+  request.succeed();
+  co_return;
 }
 
 Task<void> Front::release(Request request) {

@@ -204,6 +204,19 @@ Result<> MountArguments::set_value(std::string_view name, std::string_view value
     (name == "lockproto" ? fs.lock_protocol : fs.lock_table) = value;
     return {};
   }
+  if (name == "node" || name == "addr") {
+    if (value.empty()) return fail(EINVAL, "option {}: a value is missing", name);
+    if (name == "node")
+      node.name = value;
+    else
+      node.addresses.emplace_back(value);
+    return {};
+  }
+  if (name == "port") {
+    TRY(std::uint64_t number, number_between(name, value, 1, 65535));
+    node.port = static_cast<std::uint16_t>(number);
+    return {};
+  }
   if (name == "commit") {
     TRY(std::uint64_t seconds, number_between(name, value, 1, 3600));
     fs.commit_interval = std::chrono::seconds(seconds);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "fs/mount_options.h"
+#include "node/node_settings.h"
 
 namespace corral {
 
@@ -17,6 +18,7 @@ struct MountArguments {
   std::string device;
   std::string directory;
   MountOptions filesystem;
+  NodeSettings node;
   unsigned long kernel_flags = 0;  ///< MS_* for mount(2)
   std::string security_options;    ///< SELinux contexts, for mount(2)
   bool remount = false;

@@ -18,6 +18,8 @@ namespace {
 constexpr std::size_t kHelperThreads = 2;
 /// A sequential reader keeps this much under way, in requests of Front::kMaxTransferBytes.
 constexpr std::uint64_t kReadAheadBytes = 4 << 20;
+/// Lock protocol of volumes whose nodes are Corral mounts; every other one is somebody else's cluster, or none.
+constexpr const char* kClusterProtocol = "lock_corral";
 
 std::uint64_t random_seed() {
   std::uint64_t seed = 0;
@@ -64,23 +66,66 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
   co_return unmounted;
 }
 
-Task<Result<>> MountService::mount_volume() {
+/// As the options or the superblock say. A first look at the device, which others may be using.
+Task<Result<std::string>> MountService::lock_protocol() {
+  if (!arguments_.filesystem.lock_protocol.empty()) co_return arguments_.filesystem.lock_protocol;
   StorageOptions options;
-  options.read_only = arguments_.filesystem.read_only;
+  options.read_only = true;
+  options.exclusive = false;
+  CO_TRY(auto device, co_await open_device(loop_, arguments_.device, options));
+  auto volume = co_await VolumeReader::open(*device);
+  co_await device->close();
+  if (!volume) co_return std::unexpected(volume.error());
+  co_return volume->superblock().lock_protocol;
+}
+
+Task<Result<>> MountService::mount_volume() {
+  CO_TRY(const std::string protocol, co_await lock_protocol());
+  const bool clustered = protocol == kClusterProtocol;
+  if (clustered && arguments_.filesystem.spectator)
+    co_return fail(EINVAL,
+                   "{}: option spectator: a volume of a cluster is looked at with -o lockproto=lock_nolock,"
+                   "spectator, and only while no node has it mounted",
+                   arguments_.device);
+  StorageOptions options;
+  // A node of a cluster writes its heartbeats, also where the mount is read-only.
+  options.read_only = arguments_.filesystem.read_only && !clustered;
+  options.shared_file = clustered;
   CO_TRY(device_, co_await open_device(loop_, arguments_.device, options));
+  Result<> mounted = co_await join_and_mount(clustered);
+  if (!mounted) co_await close_volume();
+  co_return mounted;
+}
+
+Task<Result<>> MountService::join_and_mount(bool clustered) {
   Filesystem::Environment environment{.executor = loop_.executor(),
                                       .device = *device_,
                                       .log = sink_,
                                       .random_seed = random_seed(),
                                       .in_additional_groups = in_additional_groups};
-  Result<std::unique_ptr<Filesystem>> filesystem = co_await Filesystem::mount(environment, arguments_.filesystem);
-  if (!filesystem) {
-    co_await device_->close();
-    device_.reset();
-    co_return std::unexpected(std::move(filesystem).error());
+  if (clustered) {
+    CO_TRY(cluster_, co_await ClusterMount::join(loop_, *device_, arguments_.node, sink_, random_seed()));
+    ClusterNode& node = cluster_->node();
+    environment.lock_space = &node.lock_space();
+    environment.journal = node.journal();
+    environment.first_mounter = false;
+    environment.withdrawn = [&node](const Error& reason) { node.fail(reason); };
+    node.on_lost = [this](const Error& reason) {
+      if (filesystem_) filesystem_->volume().withdraw(reason);
+    };
   }
-  filesystem_ = *std::move(filesystem);
+  CO_TRY(filesystem_, co_await Filesystem::mount(environment, arguments_.filesystem));
+  if (cluster_) cluster_->node().set_filesystem(filesystem_.get());
   co_return Result<>{};
+}
+
+/// Leaves the cluster, if in order, after the filesystem has let go of everything.
+Task<void> MountService::close_volume() {
+  filesystem_.reset();
+  if (cluster_) co_await cluster_->node().leave();
+  cluster_.reset();
+  co_await device_->close();
+  device_.reset();
 }
 
 Task<Result<>> MountService::mount_in_kernel() {
@@ -88,7 +133,9 @@ Task<Result<>> MountService::mount_in_kernel() {
   if (!channel) co_return fail(errno, "/dev/fuse: {}; is the kernel module fuse loaded?", strerror(errno));
   const int descriptor = channel.get();
   FrontSettings settings;
-  settings.writeback_cache = arguments_.writeback_cache;
+  // Nodes cannot share a cache of sizes and times that only the kernel knows.
+  settings.writeback_cache = arguments_.writeback_cache && !cluster_;
+  settings.keep_caches = !cluster_;
   settings.drop_pages_at_open = arguments_.filesystem.atime == AtimePolicy::strictatime;
   settings.directory_atime = (arguments_.kernel_flags & MS_NODIRATIME) == 0;
   settings.acl = arguments_.filesystem.acl;
@@ -146,10 +193,9 @@ Task<void> MountService::leave() {
 }
 
 Task<Result<>> MountService::unmount_volume() {
+  if (cluster_) cluster_->node().set_filesystem(nullptr);
   Result<> unmounted = co_await filesystem_->unmount();
-  filesystem_.reset();
-  co_await device_->close();
-  device_.reset();
+  co_await close_volume();
   if (!unmounted) log_.error("unmounting {}: {}", arguments_.device, unmounted.error().describe());
   co_return unmounted;
 }

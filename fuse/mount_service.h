@@ -18,6 +18,7 @@
 #include "fuse/front.h"
 #include "fuse/kernel_mount.h"
 #include "fuse/mount_arguments.h"
+#include "node/cluster_mount.h"
 
 namespace corral {
 
@@ -33,7 +34,10 @@ class MountService {
 
  private:
   Task<Result<>> serve(std::function<void()> ready);
+  Task<Result<std::string>> lock_protocol();
   Task<Result<>> mount_volume();
+  Task<Result<>> join_and_mount(bool clustered);
+  Task<void> close_volume();
   Task<Result<>> mount_in_kernel();
   Task<Result<>> unmount_volume();
   Result<> watch_signals();
@@ -45,6 +49,7 @@ class MountService {
   EventLoop loop_;
   HelperThreads helpers_;
   std::unique_ptr<StorageDevice> device_;
+  std::unique_ptr<ClusterMount> cluster_;  ///< where the volume is a cluster's
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<Front> front_;
   KernelMount kernel_mount_;

@@ -10,13 +10,15 @@
 #include <sys/stat.h>
 
 #include "disk/simulated_device.h"
+#include "fence/fencing.h"
 #include "fs/filesystem.h"
+#include "node/cluster_node.h"
 #include "test/support/catch.h"
-#include "test/support/cluster_lock_space.h"
 #include "test/support/environment.h"
 #include "test/support/formatted_volume.h"
 #include "test/support/fsck_gfs2.h"
 #include "test/support/manual_clock.h"
+#include "test/support/simulated_links.h"
 #include "test/support/simulated_volume.h"
 
 using namespace corral;
@@ -35,48 +37,71 @@ DiskImage shared_volume(std::uint32_t journals) {
   return formatted_volume(options, 160);
 }
 
-/// One mount among several.
+/// One mount among several, with all that production has but the kernel and the wires.
 struct Node {
-  Node(Executor& executor, SimulatedDisk& disk, ClusterLockSpace& space, std::uint32_t node_number, std::uint64_t seed)
-      : number(node_number),
-        device(executor, disk, seed, SimulatedDeviceOptions::realistic()),
-        locks(space, node_number) {}
+  Node(Executor& executor, SimulatedDisk& disk, SimulatedNetwork& network, std::set<NodeId>& taken, std::uint64_t seed)
+      : device(executor, disk, seed, SimulatedDeviceOptions::realistic()), links(network, taken) {}
+  ~Node() {
+    // Who uses what goes before it.
+    filesystem.reset();
+    node.reset();
+  }
   Operations& operations() { return filesystem->operations(); }
   BlockNo root() const { return filesystem->root(); }
 
-  std::uint32_t number;
   SimulatedDevice device;
-  ClusterLockSpace::Node locks;
+  SimulatedLinks links;
   LineSink log;
+  std::unique_ptr<cluster::Fencer> fencer;
+  std::unique_ptr<ClusterNode> node;
   std::unique_ptr<Filesystem> filesystem;
 };
 
-/// Nodes on one disk, one clock.
+/// Nodes on one disk, one network, one clock.
 class Cluster {
  public:
   Cluster(std::uint32_t count, std::uint64_t seed)
-      : disk(shared_volume(count)), random(seed), locks(executor, random.next()) {
+      : journals(count), disk(shared_volume(count)), random(seed), network(executor, random.next()) {
+    clock.advance_to(Time(1h));
     for (std::uint32_t i = 0; i < count; ++i)
-      mount(i, i == 0);
+      mount(i);
     disk.forget_history();
   }
 
-  void mount(std::uint32_t number, bool first) {
+  void mount(std::uint32_t number) {
     nodes.resize(std::max<std::size_t>(nodes.size(), number + 1));
-    nodes[number] = std::make_unique<Node>(executor, disk, locks, number, random.next());
-    Node& node = *nodes[number];
+    nodes[number] = std::make_unique<Node>(executor, disk, network, taken, random.next());
+    must(start(*nodes[number], fmt::format("node-{}", number)));
+  }
+
+  Task<Result<>> start(Node& node, std::string name) {
+    CO_TRY(VolumeReader volume, co_await VolumeReader::open(node.device));
+    CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
+    CO_TRY(cluster::Header header, co_await area.read_header());
+    CO_TRY(node.fencer, co_await choose_fencer(executor, node.device, header.cluster, Logger(node.log)));
+    cluster::NodeOptions about{
+        .name = std::move(name), .journals = journals, .incarnation = cluster::new_incarnation(clock.wall(), random)};
+    node.node = std::make_unique<ClusterNode>(
+        ClusterNode::Environment{executor, node.device, node.links, *node.fencer, node.log}, area, header, about,
+        random.split());
+    CO_TRY_VOID(co_await node.node->join());
     MountOptions options;
     options.commit_interval = std::chrono::milliseconds(random.between(5, 500));
     options.quota = QuotaMode::account;
-    node.filesystem = must(Filesystem::mount({.executor = executor,
-                                              .device = node.device,
-                                              .log = node.log,
-                                              .random_seed = random.next(),
-                                              .in_additional_groups = {},
-                                              .lock_space = &node.locks,
-                                              .journal = JournalId(number),
-                                              .first_mounter = first},
-                                             options));
+    Filesystem::Environment environment{.executor = executor,
+                                        .device = node.device,
+                                        .log = node.log,
+                                        .random_seed = random.next(),
+                                        .lock_space = &node.node->lock_space(),
+                                        .journal = node.node->journal(),
+                                        .first_mounter = false,
+                                        .withdrawn = [&node](const Error& why) { node.node->fail(why); }};
+    CO_TRY(node.filesystem, co_await Filesystem::mount(std::move(environment), options));
+    node.node->set_filesystem(node.filesystem.get());
+    node.node->on_lost = [&node](const Error& why) {
+      if (node.filesystem) node.filesystem->volume().withdraw(why);
+    };
+    co_return Result<>{};
   }
 
   /// Runs the task; if that takes longer than virtual time allows, says who waits for whom.
@@ -90,15 +115,16 @@ class Cluster {
     clock.run_until(executor, [&] { return value.has_value() || clock.now() > deadline; });
     if (!value) {
       std::string message;
-      for (const auto& node : nodes) {
-        if (node == nullptr || node->filesystem == nullptr) continue;
-        for (const std::string& line : node->filesystem->glocks().waiting())
-          message += fmt::format("node {}: {}\n", node->number, line);
-        for (const std::string& line : node->log.lines)
-          if (line.find("jid=") == std::string::npos) message += fmt::format("node {} log: {}\n", node->number, line);
+      for (std::size_t i = 0; i < nodes.size(); ++i) {
+        if (nodes[i] == nullptr) continue;
+        if (nodes[i]->filesystem != nullptr) {
+          for (const std::string& line : nodes[i]->filesystem->glocks().waiting())
+            message += fmt::format("node {}: {}\n", i, line);
+        }
+        for (const std::string& line : nodes[i]->log.lines)
+          if (line.find("jid=") == std::string::npos) message += fmt::format("node {} log: {}\n", i, line);
+        if (nodes[i]->node != nullptr) message += nodes[i]->node->lock_manager().dump().text();
       }
-      for (const std::string& line : locks.waiting())
-        message += "lock space: " + line + "\n";
       FAIL("somebody waits for ever:\n" << message);
     }
     return std::move(*value);
@@ -113,7 +139,14 @@ class Cluster {
   void together(std::vector<Task<void>> tasks) { run(all(executor, std::move(tasks))); }
 
   void unmount(std::uint32_t number) {
+    nodes[number]->node->set_filesystem(nullptr);
     must(nodes[number]->filesystem->unmount());
+    nodes[number]->filesystem.reset();
+    auto leave = [](ClusterNode& node) -> Task<int> {
+      co_await node.leave();
+      co_return 0;
+    };
+    run(leave(*nodes[number]->node));
     nodes[number].reset();
   }
   void unmount_all() {
@@ -121,9 +154,19 @@ class Cluster {
       if (nodes[i] != nullptr) unmount(i);
   }
   /// The node is gone from one moment to the next.
-  void kill(std::uint32_t number) {
-    nodes[number]->filesystem.reset();
-    nodes[number].reset();
+  void kill(std::uint32_t number) { nodes[number].reset(); }
+  /// Those that live are the members of one view, and know of nobody whose journal is still to be replayed.
+  void wait_until_recovered() {
+    const auto living = static_cast<std::size_t>(std::ranges::count_if(nodes, [](auto& n) { return n != nullptr; }));
+    const Time deadline = clock.now() + 600s;
+    const auto recovered = [&] {
+      return std::ranges::all_of(nodes, [&](const auto& n) {
+        return n == nullptr || (n->node->unrecovered().empty() && n->node->lock_manager().running() &&
+                                n->node->lock_manager().view().members.size() == living);
+      });
+    };
+    clock.run_until(executor, [&] { return recovered() || clock.now() > deadline; });
+    CHECK(recovered());
   }
   void check_volume() {
     const std::string complaints = fsck_gfs2(disk.contents());
@@ -142,11 +185,13 @@ class Cluster {
     co_return 0;
   }
 
+  std::uint32_t journals;
   ManualClock clock;
   Executor executor{clock};
   SimulatedDisk disk;
   Random random;
-  ClusterLockSpace locks;
+  std::set<NodeId> taken;
+  SimulatedNetwork network;
   std::vector<std::unique_ptr<Node>> nodes;
 };
 
@@ -407,7 +452,7 @@ void random_mix(std::uint32_t count, std::uint64_t seed, int operations) {
     cluster[node].forget(top, 1);
   cluster.unmount_all();
   cluster.check_volume();
-  cluster.mount(0, true);
+  cluster.mount(0);
   CHECK(cluster.must(cluster[0].statistics()).free_blocks == free_before);
   cluster.unmount_all();
 }
@@ -449,15 +494,13 @@ TEST_CASE("a node dies in the middle of its work and another replays its journal
     // Its requests first, then all that it had in memory.
     doomed.reset();
     cluster.kill(2);
-    cluster.must(cluster.nodes[0]->filesystem->recover_journal(JournalId(2)));
-    cluster.locks.purge(2);
-    cluster.nodes[0]->filesystem->reclaim_orphans();
     auto joined = [](Scope& scope) -> Task<int> {
       co_await scope.join();
       co_return 0;
     };
     cluster.run(joined(living));
   }
+  cluster.wait_until_recovered();
   for (const std::string& line : wrong)
     UNSCOPED_INFO(line);
   CHECK(wrong.empty());

@@ -123,6 +123,7 @@ class NodeFencer final : public cluster::Fencer {
     co_await latency();
     co_return Result<>{};
   }
+  Task<Result<>> maintain(std::vector<std::uint64_t>, std::vector<std::uint64_t>) override { co_return Result<>{}; }
   Task<Result<>> leave() override {
     shared_.keys.erase(device_.key);
     co_return Result<>{};
@@ -152,7 +153,7 @@ class NodeLinks final : public cluster::LinkProvider, private Link, private Link
     // Where another node holds the same slot by mistake, this one reaches nobody.
     if (taken_.try_emplace(self.node, self).second) {
       end_ = &network_.add(self);
-      end_->attach(Channel::membership, this);
+      end_->attach(LinkChannel::membership, this);
     }
     return *this;
   }
@@ -160,7 +161,7 @@ class NodeLinks final : public cluster::LinkProvider, private Link, private Link
   void close() override { drop(false); }
   void drop(bool silent) {
     if (end_ != nullptr) {
-      end_->attach(Channel::membership, nullptr);
+      end_->attach(LinkChannel::membership, nullptr);
       network_.kill(self_, silent);
       taken_.erase(self_.node);
     }
@@ -171,8 +172,8 @@ class NodeLinks final : public cluster::LinkProvider, private Link, private Link
 
  private:
   Member self() const override { return self_; }
-  void attach(Channel, LinkUser* user) override { user_ = user; }
-  bool send(Member to, Channel channel, std::vector<std::byte> message) override {
+  void attach(LinkChannel, LinkUser* user) override { user_ = user; }
+  bool send(Member to, LinkChannel channel, std::vector<std::byte> message) override {
     return end_ != nullptr && end_->send(to, channel, std::move(message));
   }
   void received(Member from, std::span<const std::byte> message) override {

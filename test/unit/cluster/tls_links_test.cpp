@@ -84,7 +84,7 @@ struct End {
   }
   void open() {
     link = &links->open(self);
-    link->attach(Channel::locks, &recorder);
+    link->attach(LinkChannel::locks, &recorder);
   }
   Peer as_peer(bool six = false) const { return {self, {loopback(six)}, links->port()}; }
   template <class Condition>
@@ -180,13 +180,13 @@ TEST_CASE("nodes connect over IPv4 and IPv6, and messages arrive whole and in or
     high.links->set_peers({low.as_peer(six)});
     REQUIRE(low.connects_to(high));
     REQUIRE(high.connects_to(low));
-    CHECK_FALSE(low.link->send({NodeId(2), Incarnation(21)}, Channel::locks, {}));
+    CHECK_FALSE(low.link->send({NodeId(2), Incarnation(21)}, LinkChannel::locks, {}));
     constexpr std::size_t kMessages = 300;
     for (std::size_t i = 0; i < kMessages; ++i)
-      REQUIRE(low.link->send(high.self, Channel::locks, bytes_of(std::string(i * 7, 'x') + std::to_string(i))));
-    REQUIRE(low.link->send(high.self, Channel::locks, std::vector<std::byte>(kLinkMessageBytesMax)));
-    REQUIRE(low.link->send(high.self, Channel::filesystem, bytes_of("nobody listens")));
-    REQUIRE(high.link->send(low.self, Channel::locks, {}));
+      REQUIRE(low.link->send(high.self, LinkChannel::locks, bytes_of(std::string(i * 7, 'x') + std::to_string(i))));
+    REQUIRE(low.link->send(high.self, LinkChannel::locks, std::vector<std::byte>(kLinkMessageBytesMax)));
+    REQUIRE(low.link->send(high.self, LinkChannel::filesystem, bytes_of("nobody listens")));
+    REQUIRE(high.link->send(low.self, LinkChannel::locks, {}));
     REQUIRE(high.wait([&] { return high.recorder.messages.size() == kMessages + 1; }));
     for (std::size_t i = 0; i < kMessages; ++i)
       REQUIRE(high.recorder.messages[i] == std::pair(low.self, std::string(i * 7, 'x') + std::to_string(i)));
@@ -260,7 +260,7 @@ TEST_CASE("strangers get nothing, are few, and disturb nobody") {
   for (std::size_t i = 0; i < 2 * kStrangersMax; ++i) {
     strangers.push_back(std::make_unique<Stranger>(low.links->port()));
     strangers.back()->say(words[i % words.size()]);
-    REQUIRE(high.link->send(low.self, Channel::locks, bytes_of("hello")));
+    REQUIRE(high.link->send(low.self, LinkChannel::locks, bytes_of("hello")));
     REQUIRE(low.wait([&] { return low.recorder.messages.size() == i + 1; }));
     most = std::max(most, low.links->strangers());
   }
@@ -268,7 +268,7 @@ TEST_CASE("strangers get nothing, are few, and disturb nobody") {
   // All are hung up on in the end; the signal of a message is what looks at it again.
   REQUIRE(low.wait([&] {
     if (low.links->strangers() == 0) return true;
-    (void)high.link->send(low.self, Channel::locks, bytes_of("again"));
+    (void)high.link->send(low.self, LinkChannel::locks, bytes_of("again"));
     return false;
   }));
   for (auto& stranger : strangers) {

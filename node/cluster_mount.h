@@ -1,0 +1,36 @@
+/// The real parts under a ClusterNode: the volume's cluster area, the disk's way of fencing, TCP links on an event
+/// loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cluster/tls_links.h"
+#include "disk/event_loop.h"
+#include "fence/fencing.h"
+#include "node/cluster_node.h"
+#include "node/node_settings.h"
+
+namespace corral {
+
+class ClusterMount {
+ public:
+  /// Joins the cluster of the volume on the device. Errors say what is wrong and what to do about it. Loop, device and
+  /// log outlive it.
+  static Task<Result<std::unique_ptr<ClusterMount>>> join(EventLoop& loop, Device& device, NodeSettings settings,
+                                                          LogSink& log, std::uint64_t random_seed);
+  ClusterNode& node() { return *node_; }
+
+ private:
+  ClusterMount() = default;
+  std::unique_ptr<cluster::Fencer> fencer_;
+  std::unique_ptr<cluster::TlsLinks> links_;
+  std::unique_ptr<ClusterNode> node_;
+};
+
+/// Addresses as a slot carries them. EINVAL with the text that is none, or where there are more than a slot can hold.
+Result<std::vector<cluster::Address>> parse_addresses(const std::vector<std::string>& texts);
+
+}  // namespace corral

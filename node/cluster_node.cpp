@@ -1,0 +1,249 @@
+#include "node/cluster_node.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "offline/volume_reader.h"
+
+namespace corral {
+
+using cluster::Membership;
+using cluster::MembershipEnded;
+
+ClusterNode::ClusterNode(Environment environment, cluster::ClusterArea area, cluster::Header header,
+                         cluster::NodeOptions options, Random random)
+    : environment_(environment),
+      area_(area),
+      header_(std::move(header)),
+      options_(std::move(options)),
+      random_(random),
+      log_(environment.log, "node " + options_.name + ": "),
+      journals_replayed_(environment.executor),
+      changed_(environment.executor),
+      work_(std::make_unique<Scope>(environment.executor)) {}
+
+ClusterNode::~ClusterNode() {
+  left_ = true;  // there is nobody to tell
+  end(Error(ESHUTDOWN, "the node was taken down"));
+  membership_.reset();
+  work_.reset();
+}
+
+Task<Result<>> ClusterNode::join() {
+  CHECK_INVARIANT(!membership_);
+  membership_ = std::make_unique<Membership>(
+      Membership::Environment{environment_.executor, area_, environment_.fencer, *this, *this, log_}, header_, options_,
+      random_.split());
+  while (!ended_ && !journals_replayed_.is_set())
+    co_await changed_.wait();
+  if (!ended_) static_cast<void>(co_await lock_manager_->wait_until_running());
+  if (ended_) co_return std::unexpected(*ended_);
+  joined_ = true;
+  if (std::optional<Error> stranger = stranger_in_view()) {
+    co_await leave();
+    co_return std::unexpected(*std::move(stranger));
+  }
+  work_->spawn(maintain_fencing());
+  co_return Result<>{};
+}
+
+void ClusterNode::set_filesystem(Filesystem* filesystem) {
+  filesystem_ = filesystem;
+  if (filesystem_ != nullptr && std::exchange(orphans_left_, false)) filesystem_->reclaim_orphans();
+}
+
+Link& ClusterNode::open(Member self) {
+  // Before the first view a slot may be given up for another.
+  CHECK_INVARIANT(!joined_);
+  lock_space_.reset();
+  lock_manager_.reset();
+  membership_self_ = self;
+  Link& link = environment_.links.open(self);
+  lock_manager_ = std::make_unique<dlm::LockManager>(environment_.executor, link, dlm::Limits{}, log_);
+  Lease& lease = *this;
+  lock_space_ = std::make_unique<DlmLockSpace>(environment_.executor, *lock_manager_, lease, log_);
+  return link;
+}
+
+void ClusterNode::close() {
+  if (lock_manager_) lock_manager_->leave_cluster();
+  environment_.links.close();
+}
+
+void ClusterNode::view_installed(const cluster::ViewInstalled& event) {
+  if (ended_) return;
+  for (const Member& member : event.gone)
+    unrecovered_.insert(member);
+  View view = event.view;
+  view.unrecovered.assign(unrecovered_.begin(), unrecovered_.end());
+  lock_manager_->enter_view(view);
+  if (event.first) {
+    work_->spawn(replay_all());
+  } else {
+    journals_replayed_.set();
+  }
+  changed_.notify_all();
+}
+
+void ClusterNode::recover(Member dead) {
+  if (!ended_) work_->spawn(recover_until_done(dead));
+}
+
+void ClusterNode::node_recovered(Member gone) {
+  unrecovered_.erase(gone);
+  if (lock_manager_) lock_manager_->recovered(gone);
+}
+
+/// As the first member, with nobody else in the cluster and no lock held by anybody.
+Task<void> ClusterNode::replay_all() {
+  Result<std::vector<OfflineReplay>> replays;
+  auto reader = co_await VolumeReader::open(environment_.device);
+  if (reader) {
+    replays = co_await replay_offline(environment_.executor, *reader, {}, log_);
+  } else {
+    replays = std::unexpected(reader.error());
+  }
+  if (!replays) {
+    co_await environment_.executor.yield();
+    fail(replays.error());
+    co_return;
+  }
+  for (const OfflineReplay& one : *replays)
+    orphans_left_ |= one.report.replayed;
+  journals_replayed_.set();
+  if (membership_) membership_->journals_replayed();
+  changed_.notify_all();
+}
+
+Task<void> ClusterNode::recover_until_done(Member dead) {
+  co_await journals_replayed_.wait();
+  for (;;) {
+    auto report = co_await replay(JournalId(dead.node.value));
+    if (report) {
+      if (filesystem_ != nullptr)
+        filesystem_->journal_recovered(*report);
+      else
+        orphans_left_ |= report->replayed;
+      break;
+    }
+    log_.error("cannot replay the journal of {}: {}; what it had locked stays locked, trying again", dead.describe(),
+               report.error().describe());
+    co_await environment_.executor.sleep_for(std::chrono::milliseconds(header_.settings.failure_timeout_ms));
+  }
+  log_.info("recovered {}", dead.describe());
+  if (membership_) membership_->recovered(dead);
+}
+
+/// The locks are of the node's own beside the filesystem's glocks, which come down for them as for another node's. The
+/// journal's shows that nobody replays it at the same time; the replay adds to the master statfs file.
+Task<Result<ReplayReport>> ClusterNode::replay(JournalId journal) {
+  CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
+  CO_TRY(OfflineInode statfs, co_await reader.system_file("statfs"));
+  dlm::LockFlags past_the_dead;
+  past_the_dead.during_recovery = true;
+  dlm::Lock journal_lock(*lock_manager_, glock_resource({GlockType::journal, journal.value}), nullptr);
+  CO_TRY_VOID(co_await journal_lock.acquire(dlm::Mode::exclusive, past_the_dead));
+  dlm::Lock totals_lock(*lock_manager_, glock_resource({GlockType::inode, statfs.number().value}), nullptr);
+  CO_TRY_VOID(co_await totals_lock.acquire(dlm::Mode::exclusive, past_the_dead));
+  OfflineReplayOptions how;
+  how.only = journal;
+  auto replays = co_await replay_offline(environment_.executor, reader, how, log_);
+  CO_TRY_VOID(co_await totals_lock.release());
+  CO_TRY_VOID(co_await journal_lock.release());
+  if (!replays) co_return std::unexpected(replays.error());
+  if (replays->empty()) co_return fail_corrupt("the volume has no journal{}", journal.value);
+  co_return std::move(replays->front().report);
+}
+
+/// Nodes that fence in different ways could not fence each other.
+std::optional<Error> ClusterNode::stranger_in_view() const {
+  const auto& core = membership_->core();
+  for (const Member& member : core.view().members) {
+    const cluster::Slot* slot = core.monitor().slot(member.node);
+    if (slot == nullptr || slot->member() != member || slot->key == environment_.fencer.key_of(member)) continue;
+    return Error(EINVAL, fmt::format("node {} reaches the disk in another way, by which it could not be fenced from "
+                                     "here: use the same device, or the same iSCSI target, on every node",
+                                     slot->name));
+  }
+  return std::nullopt;
+}
+
+std::vector<std::uint64_t> ClusterNode::keys_of_slots(bool members) const {
+  std::vector<std::uint64_t> keys;
+  const auto& core = membership_->core();
+  for (const cluster::Slot* slot : core.monitor().occupied()) {
+    const bool member = core.view().contains(slot->member()) && core.monitor().life(slot->id) != cluster::Life::dead;
+    if (member == members) keys.push_back(slot->key);
+  }
+  return keys;
+}
+
+Task<void> ClusterNode::maintain_fencing() {
+  const Duration interval = std::chrono::milliseconds(header_.settings.failure_timeout_ms);
+  while (membership_ && !ended_) {
+    const Result<> done = co_await environment_.fencer.maintain(keys_of_slots(true), keys_of_slots(false));
+    if (!done && done.error().code() == EBADE) {
+      co_await environment_.executor.yield();
+      fail(done.error().within("this node was fenced"));
+      co_return;
+    }
+    if (!done) log_.warning("fencing: {}", done.error().describe());
+    co_await environment_.executor.sleep_for(interval);
+  }
+}
+
+bool ClusterNode::certain() const {
+  return membership_ && !ended_ && membership_->may_serve();
+}
+
+Task<bool> ClusterNode::wait_until_certain() {
+  while (!certain()) {
+    if (ended_) co_return false;
+    co_await changed_.wait();
+  }
+  co_return true;
+}
+
+void ClusterNode::ended(const MembershipEnded& event) {
+  left_ = event.why == MembershipEnded::Why::left;
+  end(event.reason);
+}
+
+void ClusterNode::fail(const Error& reason) {
+  end(reason);
+}
+
+/// The locks are void from here on, and nothing is sent. Membership is not destroyed here: it may be the caller.
+void ClusterNode::end(const Error& reason) {
+  if (ended_) return;
+  ended_ = reason;
+  close();
+  if (joined_ && !left_) {
+    log_.error("this node is a member of the cluster no more: {}", reason.describe());
+    work_->spawn(tell_lost(reason));
+  }
+  changed_.notify_all();
+}
+
+Task<void> ClusterNode::tell_lost(Error reason) {
+  co_await environment_.executor.yield();
+  // Heartbeats end here at the latest.
+  membership_.reset();
+  if (on_lost) on_lost(reason);
+}
+
+Task<void> ClusterNode::leave() {
+  if (!ended_ && membership_) {
+    const Time give_up = environment_.executor.now() + 3 * membership_->core().timing().failure_timeout;
+    membership_->leave();
+    while (!ended_ && environment_.executor.now() < give_up)
+      co_await changed_.wait_until(give_up);
+    if (!ended_) log_.warning("nobody answers to this node's leaving: leaving without a word");
+  }
+  left_ = true;
+  end(Error(ESHUTDOWN, "left"));
+  membership_.reset();
+}
+
+}  // namespace corral

@@ -1,0 +1,126 @@
+/// This process as one node of a cluster: joins through the cluster area, keeps the view, runs the lock manager, has
+/// the dead fenced and their journals replayed, and leaves. What a mount of a shared volume needs beside the
+/// filesystem.
+///
+/// The story of a life:
+///
+///   join()       Membership claims a slot (its number is that of the journal) and comes into a view. Each view goes to
+///                the lock manager, with all who are gone and not known to be recovered. The first member of all
+///                replays every dirty journal of the volume before it asks for any lock and before others are let in.
+///   serving      The filesystem takes its glocks from lock_space(). They are certain while the node holds its lease:
+///                when heartbeats fail, requests wait, and go on or fail as the disk says.
+///   a node dies  The leader of the view, the lowest member that lives, has it fenced and waits until its lease has run
+///                out. The leader's node then replays the journal on the disk, beside the mount (replay()), holding
+///                locks that pass those of the dead; tells the filesystem what was changed under its caches; and tells
+///                membership, which frees the slot. Every node that sees the slot free lets the lock manager give the
+///                dead one's locks on. If the leader dies meanwhile, the next one begins again: replaying is
+///                idempotent.
+///   leave()      After the filesystem has let go of everything: out of the view in order, then the key is given up.
+///   the end      Fenced, removed or failed: the locks are void at once, the filesystem is told to withdraw (on_lost),
+///                and nothing is sent any more. Unmounting and mounting again makes a new life; the host stays up.
+///
+/// One thread. Everything waits by coroutines on the executor; destroying the node is its death.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "base/sync.h"
+#include "cluster/membership.h"
+#include "dlm/lock_manager.h"
+#include "fs/filesystem.h"
+#include "node/dlm_lock_space.h"
+
+namespace corral {
+
+class ClusterNode final : private cluster::MembershipUser, private cluster::LinkProvider, private Lease {
+ public:
+  /// All outlive the node.
+  struct Environment {
+    Executor& executor;
+    Device& device;
+    cluster::LinkProvider& links;
+    cluster::Fencer& fencer;
+    LogSink& log;
+  };
+
+  ClusterNode(Environment environment, cluster::ClusterArea area, cluster::Header header, cluster::NodeOptions options,
+              Random random);
+  ~ClusterNode() override;
+
+  /// Returns when this node is a member and its lock manager runs; the volume's journals are clean or being recovered.
+  /// Errors: why it was not let in, or what could not be replayed.
+  Task<Result<>> join();
+  /// After join().
+  LockSpace& lock_space() { return *lock_space_; }
+  dlm::LockManager& lock_manager() { return *lock_manager_; }
+  JournalId journal() const { return JournalId(membership_self_.node.value); }
+  Member self() const { return membership_self_; }
+  /// Null while the node is not (or no more) in the cluster.
+  const cluster::Membership* membership() const { return membership_.get(); }
+  const std::set<Member>& unrecovered() const { return unrecovered_; }
+
+  /// The mounted filesystem, to be told of journals that were replayed; null before it is unmounted. It outlives the
+  /// node or is taken away first.
+  void set_filesystem(Filesystem* filesystem);
+  /// Called once, on the loop's thread, when the node is a member no more without having left: nothing may be served,
+  /// nothing written. Not from within any call of the node's.
+  std::function<void(const Error& reason)> on_lost;
+
+  /// The filesystem has withdrawn: the node ends as if it had died, and the others recover its journal.
+  void fail(const Error& reason);
+  /// Leaves in order, after the filesystem was unmounted. Gives up after three failure timeouts; the others then take
+  /// the node for dead, and find its journal clean.
+  Task<void> leave();
+
+ private:
+  // MembershipUser
+  void view_installed(const cluster::ViewInstalled& event) override;
+  void recover(Member dead) override;
+  void node_recovered(Member gone) override;
+  void ended(const cluster::MembershipEnded& event) override;
+  void lease_renewed() override { changed_.notify_all(); }
+  // LinkProvider: the lock manager's end of the links opens along with membership's.
+  Link& open(Member self) override;
+  void set_peers(std::vector<cluster::Peer> peers) override { environment_.links.set_peers(std::move(peers)); }
+  void close() override;
+  // Lease
+  bool certain() const override;
+  Task<bool> wait_until_certain() override;
+
+  Task<void> replay_all();
+  Task<void> recover_until_done(Member dead);
+  Task<Result<ReplayReport>> replay(JournalId journal);
+  Task<void> maintain_fencing();
+  std::optional<Error> stranger_in_view() const;
+  std::vector<std::uint64_t> keys_of_slots(bool members) const;
+  void end(const Error& reason);
+  Task<void> tell_lost(Error reason);
+
+  Environment environment_;
+  cluster::ClusterArea area_;
+  cluster::Header header_;
+  cluster::NodeOptions options_;
+  Random random_;
+  Logger log_;
+  Member membership_self_{};
+  bool joined_ = false;
+  std::optional<Error> ended_;  ///< why it is no member any more
+  bool left_ = false;
+  std::set<Member> unrecovered_;
+  Event journals_replayed_;    ///< by the first member; at once by others
+  bool orphans_left_ = false;  ///< a journal was replayed while no filesystem was mounted
+  Filesystem* filesystem_ = nullptr;
+  Signal changed_;
+  std::unique_ptr<dlm::LockManager> lock_manager_;
+  std::unique_ptr<DlmLockSpace> lock_space_;
+  std::unique_ptr<Scope> work_;
+  std::unique_ptr<cluster::Membership> membership_;
+};
+
+}  // namespace corral
