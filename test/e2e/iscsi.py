@@ -29,8 +29,9 @@ def free_port():
 class Target:
     """tgtd with one disk in an image file."""
 
-    def __init__(self, image):
+    def __init__(self, image, address="127.0.0.1"):
         self.image = image
+        self.address = address
         self.port = free_port()
         self.control = str(1000 + os.getpid() * 8 % 30000)
         os.makedirs("/var/run/tgtd", exist_ok=True)
@@ -40,7 +41,7 @@ class Target:
         return run("tgtadm", "-C", self.control, "--lld", "iscsi", *words, check=check).returncode == 0
 
     def start(self):
-        self.process = subprocess.Popen(["tgtd", "-f", "-C", self.control, "--iscsi", f"portal=127.0.0.1:{self.port}"],
+        self.process = subprocess.Popen(["tgtd", "-f", "-C", self.control, "--iscsi", f"portal={self.address}:{self.port}"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(lambda: self.administer("--op", "show", "--mode", "target", check=False), "tgtd")
         self.administer("--op", "new", "--mode", "target", "--tid", "1", "-T", TARGET)

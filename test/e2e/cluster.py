@@ -1,0 +1,430 @@
+#!/usr/bin/env python3
+"""Volumes mounted by several nodes at once: three mounts on this machine over one image file, and three in network
+namespaces of their own over one LUN of a tgtd of the test's own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+import support
+from iscsi import TARGET, Target, free_port
+from support import run, wait_until
+
+NODES = 3
+SIZE_MIB = 512
+# Deaths are noticed quickly, even on a busy machine.
+FAILURE_TIMEOUT_SECONDS = 2
+# From a death to the end of its recovery, with room for a slow machine.
+RECOVERY_SECONDS = 60
+
+
+def tool(name):
+    return os.path.join(support.TOOLS, name)
+
+
+class Node:
+    """One mount."""
+
+    def __init__(self, folder, number, device, options, prefix=()):
+        self.name = f"node-{number}"
+        self.root = os.path.join(folder, f"mnt{number}")
+        self.log = os.path.join(folder, f"log{number}")
+        self.command = [*prefix, tool("mount.corral"), "-f", "-o", f"node={self.name},{options}", device, self.root]
+        self.process = None
+        os.mkdir(self.root)
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def ready(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended: {self.said()}")
+        return os.path.ismount(self.root)
+
+    def said(self):
+        with open(self.log) as log:
+            return log.read()
+
+    def path(self, *names):
+        return os.path.join(self.root, *names)
+
+    def umount(self):
+        run("umount", self.root)
+        self.process.wait(timeout=60)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        run("umount", "-l", self.root)
+
+    def remove(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if os.path.ismount(self.root):
+            run("umount", "-l", self.root, check=False)
+
+
+def together(work, nodes):
+    """Runs work(node) for all nodes at the same time; the first exception of any is raised."""
+    failures = []
+
+    def guarded(node):
+        try:
+            work(node)
+        except BaseException as failure:  # shown by the main thread
+            failures.append(failure)
+
+    threads = [threading.Thread(target=guarded, args=(node,)) for node in nodes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write(path, contents, sync=False):
+    with open(path, "wb") as file:
+        file.write(contents)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class ClusterTest(unittest.TestCase):
+    """A volume in an image file; each test mounts its nodes, and leaves a volume that fsck.gfs2 finds clean."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="corral-e2e-cluster-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.image = os.path.join(self.folder, "volume.img")
+        with open(self.image, "wb") as image:
+            image.truncate(SIZE_MIB << 20)
+        run(tool("mkfs.corral"), "-q", "-O", "-t", "test:cluster", "-j", str(NODES), "-J", "8", self.image)
+        run(tool("corral"), "config", "set", self.image, "failure-timeout", f"{FAILURE_TIMEOUT_SECONDS}s")
+        self.nodes = []
+        self.prepare()
+
+    def prepare(self):
+        pass
+
+    def new_node(self):
+        number = len(self.nodes) + 1
+        node = Node(self.folder, number, self.image, f"addr=127.0.0.1,port={free_port()}")
+        return self.keep(node)
+
+    def keep(self, node):
+        self.nodes.append(node)
+        self.addCleanup(node.remove)
+        return node
+
+    def mount_all(self):
+        for _ in range(NODES):
+            self.new_node().start()
+        for node in self.nodes:
+            wait_until(node.ready, f"{node.name} mounts", 90)
+        return self.nodes
+
+    def umount_all(self):
+        for node in self.nodes:
+            if node.process is not None and node.process.poll() is None:
+                node.umount()
+        run("fsck.gfs2", "-n", self.image)
+
+    def wait_for_recovery(self, *living):
+        wait_until(lambda: any("recovered node" in node.said() for node in living), "recovery", RECOVERY_SECONDS)
+
+
+class Sharing:
+    """What nodes may expect of each other while all live."""
+
+    def test_what_one_writes_others_read(self):
+        one, two, three = self.mount_all()
+        write(one.path("file"), b"first")
+        self.assertEqual(read(two.path("file")), b"first")
+        with open(three.path("file"), "rb", buffering=0) as held:
+            self.assertEqual(held.read(100), b"first")
+            write(two.path("file"), b"second, and longer")
+            # No cache of the open file, its size or its pages is in the way.
+            self.assertEqual(os.fstat(held.fileno()).st_size, 18)
+            held.seek(0)
+            self.assertEqual(held.read(100), b"second, and longer")
+        os.mkdir(two.path("folder"))
+        self.assertEqual(os.listdir(three.path("folder")), [])
+        for node in self.nodes:
+            write(node.path("folder", node.name), node.name.encode())
+            for other in self.nodes:
+                self.assertIn(node.name, os.listdir(other.path("folder")))
+                self.assertEqual(read(other.path("folder", node.name)), node.name.encode())
+        os.chmod(one.path("file"), 0o600)
+        self.assertEqual(os.stat(three.path("file")).st_mode & 0o7777, 0o600)
+        os.rename(three.path("file"), three.path("folder", "renamed"))
+        self.assertFalse(os.path.exists(one.path("file")))
+        self.assertEqual(read(two.path("folder", "renamed")), b"second, and longer")
+        os.unlink(one.path("folder", "renamed"))
+        for node in self.nodes:
+            self.assertEqual(sorted(os.listdir(node.path("folder"))), sorted(n.name for n in self.nodes))
+        self.umount_all()
+
+    def test_appends_lose_nothing(self):
+        records = 200
+        self.mount_all()
+        write(self.nodes[0].path("log"), b"")
+
+        def append(node):
+            for number in range(records):
+                descriptor = os.open(node.path("log"), os.O_WRONLY | os.O_APPEND)
+                try:
+                    os.write(descriptor, f"{node.name}:{number}\n".encode())
+                finally:
+                    os.close(descriptor)
+
+        together(append, self.nodes)
+        for reader in self.nodes:
+            lines = read(reader.path("log")).decode().splitlines()
+            self.assertEqual(len(lines), records * NODES)
+            for node in self.nodes:
+                own = [line for line in lines if line.startswith(node.name + ":")]
+                self.assertEqual(own, [f"{node.name}:{number}" for number in range(records)])
+        self.umount_all()
+
+    def test_of_creators_one_wins(self):
+        self.mount_all()
+        names = [f"name{number}" for number in range(100)]
+        won = {node.name: set() for node in self.nodes}
+
+        def race(node):
+            for name in names:
+                try:
+                    os.close(os.open(node.path(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                    won[node.name].add(name)
+                except FileExistsError:
+                    pass
+
+        together(race, self.nodes)
+        self.assertEqual(sum(len(winners) for winners in won.values()), len(names))
+        self.assertEqual(set().union(*won.values()), set(names))
+        self.umount_all()
+
+    def test_unlinked_while_open_elsewhere(self):
+        one, two, three = self.mount_all()
+        contents = os.urandom(3 << 20)
+        write(one.path("file"), contents)
+        run("sync", "-f", one.root)
+        before = os.statvfs(one.root).f_bfree
+        with open(two.path("file"), "rb") as held:
+            os.unlink(three.path("file"))
+            self.assertFalse(os.path.exists(one.path("file")))
+            self.assertEqual(held.read(), contents)
+            self.assertEqual(os.fstat(held.fileno()).st_nlink, 0)
+        self.umount_all()
+        self.nodes[0].start()
+        wait_until(self.nodes[0].ready, "mounting again", 60)
+        self.assertGreaterEqual(os.statvfs(one.root).f_bfree, before + (3 << 20) // 4096)
+        self.umount_all()
+
+
+class Death:
+    """What the others do when a node dies."""
+
+    def load(self, node, failed, stop):
+        """Makes files, some synced, until told to stop or the mount is gone; returns the names of those synced."""
+        synced = []
+        os.mkdir(node.path(node.name))
+        for number in range(100_000):
+            if stop.is_set():
+                break
+            name = f"{number}"
+            try:
+                write(node.path(node.name, name), name.encode() * 500, sync=number % 7 == 0)
+                with open(node.path("log"), "ab", buffering=0) as log:
+                    log.write(f"{node.name}:{name}\n".encode())
+            except OSError as error:
+                failed.append((node.name, error))
+                break
+            if number % 7 == 0:
+                synced.append(name)
+        return synced
+
+    def run_load_and(self, end_third, after):
+        """Load on all nodes; end_third() is called in the middle of it, after() while the load of the others goes on."""
+        one, two, three = self.mount_all()
+        stop, failed, synced = threading.Event(), [], {}
+
+        def work(node):
+            synced[node.name] = self.load(node, failed, stop)
+
+        threads = [threading.Thread(target=work, args=(node,)) for node in self.nodes]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(read(one.path("log")).splitlines()) > 150 if os.path.exists(one.path("log")) else False,
+                   "load", 60)
+        end_third(three)
+        after(one, two, three)
+        # Both get further than they were.
+        for node in (one, two):
+            count = len(os.listdir(node.path(node.name)))
+            wait_until(lambda: len(os.listdir(node.path(node.name))) > count + 20, f"{node.name} goes on", 60)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        self.assertEqual({name for name, _ in failed} - {three.name}, set())
+        for node in self.nodes:
+            for name in synced[node.name]:
+                self.assertEqual(read(two.path(node.name, name)), name.encode() * 500)
+        return one, two, three
+
+    def test_killed(self):
+        def recovered(one, two, three):
+            self.wait_for_recovery(one, two)
+
+        one, two, three = self.run_load_and(Node.kill, recovered)
+        # It comes back as a new life of the same node.
+        three.start()
+        wait_until(three.ready, "mounting again", 90)
+        self.assertEqual(sorted(os.listdir(three.path(three.name))), sorted(os.listdir(one.path(three.name))))
+        write(three.path("back"), b"again")
+        self.assertEqual(read(two.path("back")), b"again")
+        self.umount_all()
+
+    def test_all_killed(self):
+        self.mount_all()
+        for node in self.nodes:
+            write(node.path(node.name), node.name.encode(), sync=True)
+        for node in self.nodes:
+            node.kill()
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            wait_until(node.ready, f"{node.name} mounts again", 90)
+        for node in self.nodes:
+            self.assertEqual(read(self.nodes[0].path(node.name)), node.name.encode())
+        self.umount_all()
+
+
+class OnFile(Sharing, Death, ClusterTest):
+    def refused(self, *command):
+        done = run(*command, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        return done.stderr
+
+    def test_refusals(self):
+        one = self.new_node()
+        one.start()
+        wait_until(one.ready, "mounting", 60)
+        beside = os.path.join(self.folder, "beside")
+        os.mkdir(beside)
+        port = free_port()
+        mount = [tool("mount.corral"), "-o"]
+        self.assertIn("in use", self.refused(*mount, "lockproto=lock_nolock", self.image, beside))
+        self.assertIn("in use", self.refused(tool("mkfs.corral"), "-q", "-O", "-t", "a:b", self.image))
+        self.assertIn("of a living node",
+                      self.refused(*mount, f"node={one.name},addr=127.0.0.1,port={port}", self.image, beside))
+        self.assertIn("is no IPv4 or IPv6 address", self.refused(*mount, "addr=nowhere", self.image, beside))
+        two, three = self.new_node(), self.new_node()
+        two.start()
+        three.start()
+        wait_until(lambda: two.ready() and three.ready(), "mounting", 60)
+        self.assertIn("all 3 journals are in use",
+                      self.refused(*mount, f"node=one-too-many,addr=127.0.0.1,port={port}", self.image, beside))
+        self.umount_all()
+
+    def test_other_volumes(self):
+        beside = os.path.join(self.folder, "beside")
+        os.mkdir(beside)
+        run(tool("mkfs.corral"), "-q", "-O", "-p", "lock_dlm", "-t", "a:b", "-j", "2", "-J", "8", self.image)
+        self.assertIn("corral adopt", self.refused(tool("mount.corral"), self.image, beside))
+        run(tool("corral"), "adopt", self.image)
+        node = self.new_node()
+        node.start()
+        wait_until(node.ready, "mounting", 60)
+        self.umount_all()
+
+
+class Network:
+    """A network namespace for each node, all on one bridge with this machine, which is 1 of the subnet."""
+
+    def __init__(self, count):
+        self.mark = f"corral{os.getpid() % 100000}"
+        self.subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
+        self.names = [f"{self.mark}-{number}" for number in range(1, count + 1)]
+        run("ip", "link", "add", self.bridge, "type", "bridge")
+        run("ip", "addr", "add", f"{self.subnet}.1/24", "dev", self.bridge)
+        run("ip", "link", "set", self.bridge, "up")
+        for number, name in enumerate(self.names, 1):
+            wire = f"c{number}x{os.getpid() % 100000}"
+            run("ip", "netns", "add", name)
+            run("ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", name)
+            run("ip", "link", "set", wire, "master", self.bridge, "up")
+            run("ip", "-n", name, "addr", "add", f"{self.subnet}.{number + 1}/24", "dev", "eth0")
+            run("ip", "-n", name, "link", "set", "eth0", "up")
+            run("ip", "-n", name, "link", "set", "lo", "up")
+
+    @property
+    def bridge(self):
+        return f"cb{os.getpid() % 100000}"
+
+    def inside(self, number):
+        """What runs a program there. The mounts it makes are seen here too, unlike with ip netns exec."""
+        return ("nsenter", f"--net=/run/netns/{self.names[number - 1]}")
+
+    def end(self):
+        for name in self.names:
+            run("ip", "netns", "del", name, check=False)
+        run("ip", "link", "del", self.bridge, check=False)
+
+
+class OnLun(Sharing, Death, ClusterTest):
+    """As separate hosts would: each node has its own network, its own initiator, and the LUN's reservations fence."""
+
+    def prepare(self):
+        self.network = Network(NODES)
+        self.addCleanup(self.network.end)
+        self.target = Target(self.image, f"{self.network.subnet}.1")
+        self.addCleanup(self.target.stop)
+
+    def new_node(self):
+        number = len(self.nodes) + 1
+        url = (f"iscsi://{self.target.address}:{self.target.port}/{TARGET}/1?timeout=5&recovery=30&"
+               f"initiator=iqn.2026-11.corral.test:node-{number}")
+        # Addresses and port are found out.
+        return self.keep(Node(self.folder, number, url, "port=7007", self.network.inside(number)))
+
+    def test_stopped(self):
+        """A node that stands still is fenced; when it goes on it can write nothing, and serves nothing."""
+        def stop(node):
+            os.kill(node.process.pid, signal.SIGSTOP)
+
+        def recovered_then_go_on(one, two, three):
+            self.wait_for_recovery(one, two)
+            os.kill(three.process.pid, signal.SIGCONT)
+            wait_until(lambda: "member of the cluster no more" in three.said(), "the fenced node notices", 30)
+            with self.assertRaises(OSError):
+                os.listdir(three.root)
+
+        one, two, three = self.run_load_and(stop, recovered_then_go_on)
+        run("umount", three.root)
+        three.process.wait(timeout=60)
+        three.start()
+        wait_until(three.ready, "mounting again", 90)
+        self.assertEqual(sorted(os.listdir(three.root)), sorted(os.listdir(one.root)))
+        self.umount_all()
+
+
+if __name__ == "__main__":
+    if shutil.which("tgtd") is None:
+        print("SKIPPED: there is no tgtd (package tgt)")
+        sys.exit(support.SKIPPED)
+    support.main()
