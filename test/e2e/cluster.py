@@ -409,6 +409,7 @@ class OnLun(Sharing, Death, ClusterTest):
 
         def recovered_then_go_on(one, two, three):
             self.wait_for_recovery(one, two)
+            self.assertIn("removed, generation", one.said() + two.said())
             os.kill(three.process.pid, signal.SIGCONT)
             wait_until(lambda: "member of the cluster no more" in three.said(), "the fenced node notices", 30)
             with self.assertRaises(OSError):
