@@ -46,7 +46,7 @@ inline Task<Result<Census>> take_census(Executor& executor, Device& device) {
   fsck::WorkingCopy disk(executor, device);
   fsck::Findings findings([](const fsck::Finding&) { return fsck::Outcome::told; });
   CO_TRY(const ondisk::Superblock superblock, co_await fsck::check_superblock(disk, findings));
-  fsck::Volume volume(executor, disk, findings, [](auto, auto, auto) {}, superblock);
+  fsck::Volume volume(disk, findings, [](auto, auto, auto) {}, superblock);
   CO_TRY_VOID(co_await fsck::load_groups(volume));
   CO_TRY_VOID(co_await fsck::check_inodes(volume));
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(disk));
