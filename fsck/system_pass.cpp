@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstring>
 
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "base/parse_number.h"
 #include "fsck/group_pass.h"
 #include "fsck/inode_pass.h"
 #include "fsck/journal_pass.h"
@@ -46,10 +46,8 @@ enum class Role : std::uint8_t {
 std::optional<std::uint32_t> number_behind(std::string_view name, std::string_view prefix) {
   if (!name.starts_with(prefix)) return std::nullopt;
   name.remove_prefix(prefix.size());
-  std::uint32_t number = 0;
-  auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-  if (error != std::errc() || end != name.data() + name.size() || number >= kMostJournals) return std::nullopt;
-  return number;
+  const auto number = parse_number<std::uint32_t>(name);
+  return number && *number < kMostJournals ? number : std::nullopt;
 }
 
 template <class T>
