@@ -128,6 +128,8 @@ class WaitList {
 
   bool empty() const { return first_ == nullptr; }
   Waiter* first() const { return first_; }
+  /// The one behind a waiter of this list.
+  static Waiter* after(const Waiter& waiter) { return waiter.next_; }
   void push_back(Waiter& waiter);
 
  private:

@@ -65,7 +65,7 @@ bool Glock::compatible_with_holders(GlockMode mode) const {
 }
 
 bool Glock::admit_now(GlockMode mode) {
-  if (!queue_.empty() || !admits(mode) || !compatible_with_holders(mode)) return false;
+  if ((!queue_.empty() && !serving_) || !admits(mode) || !compatible_with_holders(mode)) return false;
   count(mode, 1);
   return true;
 }
@@ -81,14 +81,27 @@ void Glock::leave(GlockMode mode) {
   advance();
 }
 
+void Glock::grant(Request& request) {
+  count(request.mode, 1);
+  request.granted = true;
+  table_.executor_.make_ready(request);
+}
+
 void Glock::grant_in_order() {
-  while (!queue_.empty()) {
-    auto& request = static_cast<Request&>(*queue_.first());
-    if (!admits(request.mode) || !compatible_with_holders(request.mode)) return;
-    count(request.mode, 1);
-    request.granted = true;
-    table_.executor_.make_ready(request);
+  for (Waiter* next = queue_.first(); next != nullptr;) {
+    auto& request = static_cast<Request&>(*next);
+    next = WaitList::after(request);
+    if (admits(request.mode) && compatible_with_holders(request.mode))
+      grant(request);
+    else if (!serving_)
+      return;
   }
+}
+
+void Glock::serve_while_invalidating() {
+  if (!invalidating_) return;
+  serving_ = true;
+  grant_in_order();
 }
 
 void Glock::refuse_all() {

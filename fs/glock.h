@@ -82,6 +82,9 @@ class Glock : public boost::intrusive::list_base_hook<> {
   bool contended() const { return !queue_.empty(); }
   /// The mode of this node as a whole.
   GlockMode node_mode() const { return node_mode_; }
+  /// While the upper layer forgets (GlockTable::on_invalidate): lets in, until it has, whatever the node's mode covers,
+  /// out of turn too. For the case that the upper layer cannot forget before it has got answers that wait here.
+  void serve_while_invalidating();
   /// True if other nodes have waited for longer than the hold time: a holder should let go and queue again.
   bool overdue() const { return demote_to_.has_value() && now() >= demote_not_before_; }
 
@@ -125,8 +128,9 @@ class Glock : public boost::intrusive::list_base_hook<> {
   void forget_if_unused();
   bool compatible_with_holders(GlockMode mode) const;
   /// False while the node's mode does not allow it, or must be given up first.
-  bool admits(GlockMode mode) const { return !changing_ && covers(node_mode_, mode) && !overdue(); }
+  bool admits(GlockMode mode) const { return !changing_ && covers(node_mode_, mode) && (serving_ || !overdue()); }
   bool admit_now(GlockMode mode);
+  void grant(Request& request);
   void count(GlockMode mode, int change);
   void leave(GlockMode mode);
   void grant_in_order();
@@ -134,6 +138,8 @@ class Glock : public boost::intrusive::list_base_hook<> {
   Time now() const;
 
   // The node's mode
+  /// True if holders keep it from coming down. Who has an inode in memory holds its iopen glock shared, and goes on so.
+  bool held_beyond(GlockMode mode) const;
   void other_wants(GlockMode wanted);
   bool must_change() const;
   /// Grants what can be, and has the node's mode changed where that is due.
@@ -141,6 +147,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   Task<void> run_changes();
   Task<void> change_once();
   Task<void> promote(GlockMode mode);
+  Task<void> come_down(GlockMode to);
   Task<void> demote(GlockMode to);
   void note_granted(GlockMode mode, const LockValue& value);
   void note_demoted(GlockMode mode);
@@ -157,6 +164,8 @@ class Glock : public boost::intrusive::list_base_hook<> {
   GlockMode node_mode_;
   bool changing_ = false;               ///< node_mode_ is on its way to another: nobody is let in
   bool running_ = false;                ///< run_changes() is at work
+  bool invalidating_ = false;           ///< the upper layer is forgetting
+  bool serving_ = false;                ///< serve_while_invalidating() was called
   std::uint32_t grants_ = 0;            ///< counted, to notice them
   std::optional<GlockMode> demote_to_;  ///< what others leave to this node
   Time demote_not_before_{};
@@ -195,10 +204,15 @@ class GlockTable final : public LockClient {
 
   /// To be set before the first glock is acquired on a clustered mount.
   void set_keeper(GlockKeeper* keeper, BlockCache* cache);
-  /// The upper layer (the kernel's caches) must forget what it knows under the glock, down to what `to` leaves to this
-  /// node. Awaited before the glock comes down, while requests are still answered under it; called again if any was
-  /// granted meanwhile.
-  std::function<Task<void>(const GlockName& name, GlockMode to)> on_invalidate;
+  /// The upper layer (the kernel's caches) must forget what it knows under an inode's glock, down to what `to` leaves
+  /// to this node. Awaited before the glock comes down from the mode that it still has; nobody holds it. Requests wait
+  /// meanwhile, unless the upper layer calls Glock::serve_while_invalidating(); called again if any was let in.
+  std::function<Task<void>(Glock& glock, GlockMode to)> on_invalidate;
+  /// How often on_invalidate was due. What was read under a glock may be remembered by the upper layer if this number
+  /// has not changed since the glock was let go.
+  std::uint64_t invalidations() const { return invalidations_; }
+  /// Another node wants to free the inode: the upper layer should let go of what it does not use. Must not wait.
+  std::function<void(BlockNo inode)> on_free_wanted;
 
   /// The node dies: what is under way ends where it stands. Before anything that a keeper uses is destroyed.
   void abandon();
@@ -234,6 +248,7 @@ class GlockTable final : public LockClient {
   BlockCache* cache_ = nullptr;
   std::unordered_map<GlockName, std::unique_ptr<Glock>, Hash> glocks_;
   boost::intrusive::list<Glock> idle_;  ///< that only the node's mode keeps, least recently used first
+  std::uint64_t invalidations_ = 0;
   bool refusing_ = false;
   bool settled_ = false;
   std::unique_ptr<Scope> changes_;

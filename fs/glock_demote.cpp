@@ -26,9 +26,14 @@ void Glock::other_wants(GlockMode wanted) {
   advance();
 }
 
+bool Glock::held_beyond(GlockMode mode) const {
+  const bool shared_may_stay = name_.type == GlockType::iopen && mode == GlockMode::shared;
+  return shared_may_stay ? exclusive_ + deferred_ != 0 : held_by_anyone();
+}
+
 bool Glock::must_change() const {
   if (changing_ || table_.refusing_) return false;
-  if (demote_to_) return !table_.settled_ && !held_by_anyone();
+  if (demote_to_) return !table_.settled_ && !held_beyond(*demote_to_);
   if (queue_.empty()) return false;
   const GlockMode wanted = static_cast<const Request&>(*queue_.first()).mode;
   return !covers(node_mode_, wanted) && compatible_with_holders(wanted);
@@ -59,19 +64,27 @@ Task<void> Glock::change_once() {
   // The hold time is for those whom the present mode is of use to.
   const bool stuck = contended() && !covers(node_mode_, static_cast<const Request&>(*queue_.first()).mode);
   if (!stuck && now() < demote_not_before_) co_return co_await table_.executor_.sleep_until(demote_not_before_);
-  if (table_.on_invalidate) {
+  co_await come_down(*demote_to_);
+}
+
+/// Has the upper layer forget, then comes down; or does nothing, to be tried again, if requests were let in meanwhile:
+/// what they were answered may be remembered.
+Task<void> Glock::come_down(GlockMode to) {
+  if (table_.on_invalidate && name_.type == GlockType::inode && !covers(to, node_mode_)) {
     const std::uint32_t grants_before = grants_;
-    co_await table_.on_invalidate(name_, *demote_to_);
-    // What was answered meanwhile may be cached again.
-    if (grants_ != grants_before || !must_change()) co_return;
+    ++table_.invalidations_;
+    invalidating_ = true;
+    co_await table_.on_invalidate(*this, to);
+    invalidating_ = serving_ = false;
+    if (grants_ != grants_before || held_by_anyone()) co_return;
   }
-  co_await demote(*demote_to_);
+  co_await demote(to);
 }
 
 Task<void> Glock::promote(GlockMode mode) {
   // Nothing but exclusive can be had on top of another mode.
   if (node_mode_ != GlockMode::unlocked && mode != GlockMode::exclusive) {
-    co_return co_await demote(GlockMode::unlocked);
+    co_return co_await come_down(GlockMode::unlocked);
   }
   changing_ = true;
   const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, LockHow::wait, {});
@@ -81,7 +94,7 @@ Task<void> Glock::promote(GlockMode mode) {
       note_granted(mode, answer.value);
       co_return;
     case LockOutcome::denied:
-      co_return co_await demote(GlockMode::unlocked);
+      co_return co_await come_down(GlockMode::unlocked);
     case LockOutcome::withdrawn:
       table_.keeper_->glock_failed(Error(EIO, describe() + ": the lock space is lost", ErrorKind::device));
   }
@@ -94,9 +107,9 @@ void Glock::note_granted(GlockMode mode, const LockValue& value) {
   if (demote_to_) demote_not_before_ = hold_until_;
 }
 
-/// Comes down, whether others want it or not; nobody holds it.
+/// Comes down, whether others want it or not.
 Task<void> Glock::demote(GlockMode to) {
-  CHECK_INVARIANT(!held_by_anyone());
+  CHECK_INVARIANT(!held_beyond(to));
   if (covers(to, node_mode_)) co_return note_demoted(node_mode_);
   changing_ = true;
   if (node_mode_ == GlockMode::exclusive) {
@@ -133,7 +146,9 @@ void GlockTable::blocked(GlockName name, GlockMode wanted) {
     GlockRef glock(found->second.get());
     glock->other_wants(wanted);
   }
-  if (name.type == GlockType::iopen && wanted == GlockMode::exclusive) keeper_->iopen_wanted(BlockNo(name.number));
+  if (name.type != GlockType::iopen || wanted != GlockMode::exclusive) return;
+  if (on_free_wanted) on_free_wanted(BlockNo(name.number));
+  keeper_->iopen_wanted(BlockNo(name.number));
 }
 
 void GlockTable::note_idle(Glock& glock) {

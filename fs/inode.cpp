@@ -119,6 +119,7 @@ Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
     if (!may_be_stale) return misnamed(address, formal_number, inode->formal_number_);
     inode->formal_number_ = formal_number;
     inode->unlinked = inode->free_wanted = false;
+    inode->told = {};
     inode->window.reset();
   }
   return found;
@@ -132,7 +133,7 @@ void InodeTable::discard(Inode& inode) {
   inode.unlinked = inode.free_wanted = false;
   inode.iopen.release();
   inode.lookups = 0;
-  inode.opens = 0;
+  inode.opens = inode.writers = 0;
 }
 
 void InodeTable::discard_all() {

@@ -47,6 +47,16 @@ class Inode : public boost::intrusive::list_base_hook<boost::intrusive::link_mod
   /// 0.
   std::uint64_t lookups = 0;
   std::uint32_t opens = 0;
+  /// Open files that may write. While there are any on a clustered mount, what is read for the kernel's page cache is
+  /// read under the exclusive glock (Operations::open).
+  std::uint32_t writers = 0;
+  /// What the upper layer (the kernel) may remember of what it was told; the upper layer's to keep.
+  struct Told {
+    bool attributes = false;
+    bool names = false;  ///< of a directory: what is in it and what is not
+    bool data = false;
+  };
+  Told told;
   /// Set by the operation that took the last link away, or when an inode that is referred to is found without links
   /// (another node took the last one); the inode's blocks are freed when nobody refers to it.
   bool unlinked = false;

@@ -191,8 +191,10 @@ Task<DirectoryCookie> Operations::read_dinodes_ahead(const LockedInode& director
     reached = next;
     if (!is_dot(name) && !fs_.volume().cache.contains(entry.address)) {
       GlockRef glock = fs_.volume().glocks.get(GlockType::inode, entry.address.value);
-      // What is read while another node may change it must not be cached.
-      if (covers(glock->node_mode(), GlockMode::shared)) {
+      // What is read while another node may change it must not be cached. A glock that is waited for, here or
+      // elsewhere, may be on its way down, with what is cached already forgotten.
+      const bool stays = !glock->overdue() && !glock->contended();
+      if (stays && covers(glock->node_mode(), GlockMode::shared)) {
         wanted.push_back({&glock->blocks(), entry.address});
         glocks.push_back(std::move(glock));
       }

@@ -125,12 +125,18 @@ class Operations {
   // Files
   /// Counts an open file; release() gives it back. EROFS and EPERM (immutable, append-only) as open(2) says; `flags`
   /// are O_*.
+  ///
+  /// The kernel writes to pages without asking first: a store to shared memory, and a write(2) that keeps its page
+  /// locked until it is answered. So on a clustered mount a file that is open for writing here is read under the
+  /// exclusive glock (opening it takes that too), and whenever the node has less than that, the kernel has no valid
+  /// page of the file.
   struct OpenedFile {
     bool access_is_due = false;  ///< the first read will move the access time
     std::uint64_t size_bytes = 0;
   };
   Task<Result<OpenedFile>> open(BlockNo inode, int flags);
-  void release(BlockNo inode);
+  /// `flags` as given to open().
+  void release(BlockNo inode, int flags);
   Task<Result<std::size_t>> read(BlockNo inode, std::uint64_t offset, std::span<std::byte> out);
   /// `flags`: O_APPEND (the offset is ignored), O_DIRECT, O_SYNC, O_DSYNC of the open file. `write_back`: the kernel's
   /// page cache writes (no times, no suid change). `kill_set_ids`: FUSE_WRITE_KILL_SUIDGID.
@@ -171,6 +177,7 @@ class Operations {
   /// ESTALE for one it should not know.
   Task<Result<LockedInode>> lock(BlockNo inode, GlockMode mode);
   Task<Result<LockedInode>> lock(InodeRef inode, GlockMode mode);
+  Task<Result<LockedInode>> lock_to_read_data(BlockNo inode);
   /// The same for changing: EROFS, EIO after a withdraw.
   Task<Result<LockedInode>> lock_to_change(BlockNo inode);
   /// A directory in which a name is to be changed: EPERM where its flags forbid it, ENOENT if it was removed itself.

@@ -23,8 +23,9 @@ bool wants_to_write(int flags) {
 }  // namespace
 
 Task<Result<Operations::OpenedFile>> Operations::open(BlockNo inode, int flags) {
-  CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
   const bool writes = wants_to_write(flags);
+  const bool exclusive = writes && fs_.glocks().clustered() && fs_.volume().writable();
+  CO_TRY(LockedInode locked, co_await lock(inode, exclusive ? GlockMode::exclusive : GlockMode::shared));
   if (writes || (flags & O_TRUNC) != 0) {
     CO_TRY_VOID(fs_.volume().check_writable());
     const std::uint32_t bits = locked.dinode().flags;
@@ -32,19 +33,35 @@ Task<Result<Operations::OpenedFile>> Operations::open(BlockNo inode, int flags) 
     if ((bits & kDinodeAppendOnly) != 0 && ((flags & O_APPEND) == 0 || (flags & O_TRUNC) != 0)) co_return fail(EPERM);
   }
   ++locked.inode().opens;
+  if (writes) ++locked.inode().writers;
   co_return OpenedFile{.access_is_due = access_is_due(locked), .size_bytes = locked.size_bytes()};
 }
 
-void Operations::release(BlockNo inode) {
+void Operations::release(BlockNo inode, int flags) {
   InodeRef known = fs_.inodes().find(inode);
   if (known == nullptr || known->opens == 0) return;
+  if (wants_to_write(flags) && known->writers != 0) --known->writers;
   // What was set aside for the file to grow is of use to others now.
   if (--known->opens == 0) known->window.reset();
   fs_.reclaim_if_unused(known);
 }
 
+Task<Result<LockedInode>> Operations::lock_to_read_data(BlockNo inode) {
+  InodeRef known = fs_.inodes().find(inode);
+  if (known == nullptr) co_return fail(ESTALE);
+  auto shared_is_enough = [this, &known] {
+    return known->writers == 0 || known->glock().node_mode() == GlockMode::exclusive || !fs_.glocks().clustered() ||
+           !fs_.volume().writable();
+  };
+  if (shared_is_enough()) {
+    CO_TRY(LockedInode locked, co_await lock(known, GlockMode::shared));
+    if (shared_is_enough()) co_return locked;
+  }
+  co_return co_await lock(known, GlockMode::exclusive);
+}
+
 Task<Result<std::size_t>> Operations::read(BlockNo inode, std::uint64_t offset, std::span<std::byte> out) {
-  CO_TRY(LockedInode locked, co_await lock(inode, GlockMode::shared));
+  CO_TRY(LockedInode locked, co_await lock_to_read_data(inode));
   if (locked.is_directory()) co_return fail(EISDIR);
   if (!locked.is_regular()) co_return fail(EINVAL);
   co_return co_await fs_.data().read(locked, offset, out);

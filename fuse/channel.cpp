@@ -54,7 +54,7 @@ LargeBuffers::Buffer LargeBuffers::take(std::size_t bytes) {
 }
 
 Channel::Channel(FileDescriptor descriptor, std::uint32_t max_write_bytes, Logger log)
-    : descriptor_(std::move(descriptor)),
+    : descriptor_(std::make_shared<FileDescriptor>(std::move(descriptor))),
       max_write_bytes_(max_write_bytes),
       log_(std::move(log)),
       buffers_(kAlignment + max_write_bytes),
@@ -63,7 +63,8 @@ Channel::Channel(FileDescriptor descriptor, std::uint32_t max_write_bytes, Logge
 Channel::Received Channel::receive(std::optional<Message>& message) {
   if (closed()) return Received::ended;
   for (;;) {
-    ssize_t length = read(descriptor_.get(), receiving_.get() + kAlignment - kWriteHead, kWriteHead + max_write_bytes_);
+    ssize_t length =
+        read(descriptor_->get(), receiving_.get() + kAlignment - kWriteHead, kWriteHead + max_write_bytes_);
     if (length >= static_cast<ssize_t>(sizeof(fuse_in_header))) {
       message.emplace(take_message(static_cast<std::size_t>(length)));
       return Received::message;
@@ -103,19 +104,57 @@ void Channel::answer(std::uint64_t unique, int error, std::span<const iovec> par
     all[i + 1] = parts[i];
     header.len += static_cast<std::uint32_t>(parts[i].iov_len);
   }
-  ssize_t written = writev(descriptor_.get(), all.data(), static_cast<int>(parts.size() + 1));
+  ssize_t written = writev(descriptor_->get(), all.data(), static_cast<int>(parts.size() + 1));
   if (written >= 0 || errno == ENOENT || errno == ENODEV) return;
   log_.error("answering the kernel: {}", strerror(errno));
 }
 
-void Channel::invalidate_attributes(std::uint64_t node) {
+namespace {
+/// Sends a notification. An errno value; what only means that the kernel has nothing to forget, or is gone, is not said
+/// to be an error by the callers.
+int notify(const FileDescriptor& descriptor, int code, std::span<const iovec> parts) {
+  fuse_out_header header{.len = sizeof(header), .error = code, .unique = 0};
+  std::array<iovec, kMostParts> all;
+  CHECK_INVARIANT(parts.size() < all.size());
+  all[0] = {&header, sizeof(header)};
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    all[i + 1] = parts[i];
+    header.len += static_cast<std::uint32_t>(parts[i].iov_len);
+  }
+  return writev(descriptor.get(), all.data(), static_cast<int>(parts.size() + 1)) < 0 ? errno : 0;
+}
+
+int notify_of_inode(const FileDescriptor& descriptor, std::uint64_t node, std::int64_t offset, std::int64_t length) {
+  fuse_notify_inval_inode_out notification{.ino = node, .off = offset, .len = length};
+  iovec part{&notification, sizeof(notification)};
+  return notify(descriptor, FUSE_NOTIFY_INVAL_INODE, {&part, 1});
+}
+}  // namespace
+
+bool Channel::invalidate_attributes(std::uint64_t node) {
+  if (closed()) return true;
+  const int error = notify_of_inode(*descriptor_, node, -1, 0);
+  if (error != 0 && error != ENOENT && error != ENODEV)
+    log_.error("telling the kernel of changed attributes: {}", strerror(error));
+  return error != ENOENT;
+}
+
+void Channel::invalidate_names() {
   if (closed()) return;
-  fuse_notify_inval_inode_out notification{.ino = node, .off = -1, .len = 0};
-  fuse_out_header header{.len = sizeof(header) + sizeof(notification), .error = FUSE_NOTIFY_INVAL_INODE, .unique = 0};
-  std::array<iovec, 2> parts{{{&header, sizeof(header)}, {&notification, sizeof(notification)}}};
-  // ENOENT: the kernel does not know the node any more.
-  if (writev(descriptor_.get(), parts.data(), parts.size()) < 0 && errno != ENOENT && errno != ENODEV)
-    log_.error("telling the kernel of changed attributes: {}", strerror(errno));
+  if (const int error = notify(*descriptor_, protocol::kNotifyIncrementEpoch, {}); error != 0 && error != ENODEV)
+    log_.error("telling the kernel of changed names: {}", strerror(error));
+}
+
+void Channel::Notifier::invalidate_data(std::uint64_t node, std::uint64_t offset, std::uint64_t length) const {
+  // What can fail is that the kernel does not know the node, or is gone.
+  notify_of_inode(*descriptor_, node, static_cast<std::int64_t>(offset), static_cast<std::int64_t>(length));
+}
+
+void Channel::Notifier::prune(std::uint64_t node) const {
+  protocol::NotifyPrune notification{.count = 1, .padding = 0, .spare = 0};
+  std::array<iovec, 2> parts{{{&notification, sizeof(notification)}, {&node, sizeof(node)}}};
+  // A hint: a kernel that does not know it lets go when memory is short.
+  notify(*descriptor_, protocol::kNotifyPrune, parts);
 }
 
 std::string_view Request::name(std::size_t offset) const {

@@ -70,7 +70,7 @@ class Channel {
   /// `descriptor`: /dev/fuse, or a SOCK_SEQPACKET socket in tests.
   Channel(FileDescriptor descriptor, std::uint32_t max_write_bytes, Logger log);
 
-  int descriptor() const { return descriptor_.get(); }
+  int descriptor() const { return descriptor_->get(); }
   std::uint32_t max_write_bytes() const { return max_write_bytes_; }
   LargeBuffers& buffers() { return buffers_; }
 
@@ -85,17 +85,37 @@ class Channel {
   /// up waiting for is dropped silently.
   void answer(std::uint64_t unique, int error, std::span<const iovec> parts = {});
 
-  /// Tells the kernel to ask for the node's attributes again. Waits for nothing in the kernel.
-  void invalidate_attributes(std::uint64_t node);
+  /// Tells the kernel to ask for the node's attributes again. Waits for nothing in the kernel. False if the kernel does
+  /// not know the node (any more, or yet).
+  bool invalidate_attributes(std::uint64_t node);
+  /// Makes the kernel ask again for every name of the mount when it is next used. Waits for nothing. Linux 6.16.
+  void invalidate_names();
+
+  /// Notifications that may wait in the kernel for other requests' answers: for helper threads. Keeps the kernel's end
+  /// open for as long as it lives.
+  class Notifier {
+   public:
+    explicit Notifier(std::shared_ptr<const FileDescriptor> descriptor) : descriptor_(std::move(descriptor)) {}
+    /// Drops cached pages of the node that overlap the bytes from `offset` on (length 0: to the end). Writes dirty ones
+    /// first. Waits for pages that a READ, or a WRITE of part of a page, has locked.
+    void invalidate_data(std::uint64_t node, std::uint64_t offset, std::uint64_t length) const;
+    /// Lets go of the node if nobody uses it. Linux 6.18.
+    void prune(std::uint64_t node) const;
+
+   private:
+    std::shared_ptr<const FileDescriptor> descriptor_;
+  };
+  /// Not after close().
+  Notifier notifier() const { return Notifier(descriptor_); }
 
   /// Lets go of the kernel: users of a mount that still exists get errors.
-  void close() { descriptor_ = FileDescriptor(); }
-  bool closed() const { return !descriptor_; }
+  void close() { descriptor_.reset(); }
+  bool closed() const { return descriptor_ == nullptr; }
 
  private:
   Message take_message(std::size_t length);
 
-  FileDescriptor descriptor_;
+  std::shared_ptr<FileDescriptor> descriptor_;
   std::uint32_t max_write_bytes_;
   Logger log_;
   LargeBuffers buffers_;

@@ -12,27 +12,29 @@ constexpr int kRequestsPerTurn = 16;
 /// device of depth 32 busy, each may hold a large buffer.
 constexpr std::uint16_t kMaxBackground = 64;
 constexpr std::uint16_t kCongestionThreshold = 48;
-/// "For good", without coming near the kernel's limits.
-constexpr std::uint64_t kForeverSeconds = 10ull * 365 * 24 * 3600;
 /// Linux 5.10: what comes before lacks parts of the protocol that this front does not emulate.
 constexpr std::uint32_t kLeastMinor = 32;
 /// struct fuse_init_in as kernels before 7.36 send it.
 constexpr std::size_t kShortInitBytes = 16;
 /// Distinct error messages that are remembered as logged; beyond, none is logged.
 constexpr std::size_t kMostLogged = 256;
+}  // namespace
 
 /// Not FUSE_ATOMIC_O_TRUNC: with it the kernel hands an opening with O_RDONLY|O_TRUNC over before it sees that the file
 /// is a running program, and then refuses (ETXTBSY) what has already been done.
-std::uint64_t wanted_flags(const FrontSettings& settings) {
+std::uint64_t Front::wanted_flags() const {
   std::uint64_t flags = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES | FUSE_DONT_MASK | FUSE_HAS_IOCTL_DIR |
-                        FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
-                        FUSE_HANDLE_KILLPRIV_V2 | FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
-                        FUSE_EXPLICIT_INVAL_DATA | FUSE_SETXATTR_EXT | FUSE_INIT_EXT | protocol::kDirectIoAllowMmap;
-  if (settings.acl) flags |= FUSE_POSIX_ACL;
-  if (settings.writeback_cache) flags |= FUSE_WRITEBACK_CACHE;
+                        FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_ABORT_ERROR |
+                        FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA | FUSE_SETXATTR_EXT |
+                        FUSE_INIT_EXT | protocol::kDirectIoAllowMmap;
+  if (settings_.acl) flags |= FUSE_POSIX_ACL;
+  // With the writeback cache the kernel owns sizes and times and never sees another node's. What a listing with
+  // attributes told, the kernel takes in without regard to a change of names in between.
+  if (caches_.shared()) return flags;
+  flags |= FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
+  if (settings_.writeback_cache) flags |= FUSE_WRITEBACK_CACHE;
   return flags;
 }
-}  // namespace
 
 std::array<Front::Handler, protocol::kOpcodes> Front::make_handlers() {
   std::array<Handler, protocol::kOpcodes> handlers{};
@@ -77,8 +79,8 @@ std::array<Front::Handler, protocol::kOpcodes> Front::make_handlers() {
   set(FUSE_LSEEK, &Front::seek, sizeof(fuse_lseek_in), 0);
   set(FUSE_COPY_FILE_RANGE, &Front::copy_range, sizeof(fuse_copy_file_range_in), 0);
   // The others get ENOSYS, which tells the kernel never to ask again. It is the right answer to FLUSH (nothing to do at
-  // close), STATX (there is no birth time, so the kernel answers from
-  // cached attributes), ACCESS, POLL, BMAP and the locks, which are then local to the kernel.
+  // close), STATX (there is no birth time, so the kernel answers from cached attributes), ACCESS, POLL, BMAP and the
+  // locks, which are then local to the kernel.
   return handlers;
 }
 
@@ -89,8 +91,8 @@ Front::Front(EventLoop& loop, FileDescriptor device, Filesystem& filesystem, Fro
       log_(std::move(log)),
       numbers_(filesystem.root()),
       block_size_(filesystem.volume().geometry.block_size()),
-      validity_(settings.keep_caches ? Validity{kForeverSeconds, kForeverSeconds} : Validity{}),
       channel_(std::move(device), kMaxTransferBytes, log_),
+      caches_(loop, channel_, filesystem),
       agreed_changed_(loop.executor()),
       ended_changed_(loop.executor()),
       requests_(loop.executor()) {}
@@ -112,6 +114,7 @@ Task<void> Front::ended() {
   while (!ended_)
     co_await ended_changed_.wait();
   co_await requests_.join();
+  caches_.stop();
 }
 
 void Front::disconnect() {
@@ -213,8 +216,9 @@ Task<void> Front::initialize(Request request) {
     request.fail(EPROTO);
   } else {
     std::uint64_t offered = in.flags | ((in.flags & FUSE_INIT_EXT) != 0 ? std::uint64_t{in.flags2} << 32 : 0);
-    std::uint64_t agreed = wanted_flags(settings_) & offered;
-    if (settings_.writeback_cache && (agreed & FUSE_WRITEBACK_CACHE) == 0) settings_.writeback_cache = false;
+    std::uint64_t agreed = wanted_flags() & offered;
+    if ((agreed & FUSE_WRITEBACK_CACHE) == 0) settings_.writeback_cache = false;
+    caches_.agree(in.minor);
     fuse_init_out out{};
     out.major = protocol::kMajor;
     out.minor = std::min(in.minor, protocol::kMinor);
@@ -250,8 +254,15 @@ Caller Front::caller_of(const Request& request, std::uint32_t umask) {
   return {.uid = header.uid, .gid = header.gid, .pid = header.pid, .umask = umask};
 }
 
-fuse_entry_out Front::encode(const Entry& entry) const {
-  return encode_entry(entry, numbers_, block_size_, validity_);
+fuse_entry_out Front::encode(const Entry& entry, std::optional<BlockNo> directory) {
+  const Validity validity{.names_seconds = directory ? caches_.names_seconds(*directory) : 0,
+                          .attributes_seconds = caches_.attributes_seconds(entry.attributes.inode)};
+  return encode_entry(entry, numbers_, block_size_, validity);
+}
+
+fuse_entry_out Front::encode(const Entry& entry, std::optional<BlockNo> directory, KernelCaches::Stamp stamp) {
+  if (caches_.fresh(stamp)) return encode(entry, directory);
+  return encode_entry(entry, numbers_, block_size_, Validity{});
 }
 
 void Front::refuse(Request& request, const Error& error) {

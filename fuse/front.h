@@ -2,10 +2,11 @@
 /// answers from the loop's thread.
 ///
 /// What the kernel may answer without us: with lock_nolock nobody else changes the volume, so names, absent names,
-/// attributes, pages, symlinks and directory listings stay valid for good (settings.keep_caches); counters() shows what
-/// it did ask. Opening a file is always asked (immutable and append-only files must be refused), opening a directory is
-/// not. FLUSH is not needed. All permissions are checked by the kernel
-/// (default_permissions), ACLs included.
+/// attributes, pages, symlinks and directory listings stay valid for good; on a cluster mount
+/// what a glock protects stays valid until it comes down (kernel_caches.h), and there are no cached listings, no
+/// READDIRPLUS and no writeback cache. counters() shows what it did ask. Opening a file is always asked (immutable and
+/// append-only files must be refused), opening a directory only on a cluster mount. FLUSH is not needed. All
+/// permissions are checked by the kernel (default_permissions), ACLs included.
 ///
 /// Requests run to their end, as on any local disk filesystem: signals do not interrupt them.
 ///
@@ -33,14 +34,12 @@
 #include "fs/filesystem.h"
 #include "fuse/channel.h"
 #include "fuse/encode.h"
+#include "fuse/kernel_caches.h"
 #include "fuse/protocol.h"
 
 namespace corral {
 
 struct FrontSettings {
-  /// The kernel's caches are never stale: nobody but this mount changes the volume. Otherwise the kernel keeps nothing:
-  /// it asks for names and attributes each time, and reads and writes past its page cache.
-  bool keep_caches = true;
   /// The kernel collects small writes. Saves requests, but then it owns sizes and times, costs a SETATTR for each
   /// changed file, and a full volume shows only when the data is written back.
   bool writeback_cache = false;
@@ -147,17 +146,23 @@ class Front {
   BlockNo inode_of(const Request& request) const { return numbers_.to_inode(request.header().nodeid); }
   static Caller caller_of(const Request& request, std::uint32_t umask);
   Operations& operations() { return filesystem_.operations(); }
-  fuse_entry_out encode(const Entry& entry) const;
+  /// For an answer that is given at once; `directory` is where the name is, if it has one.
+  fuse_entry_out encode(const Entry& entry, std::optional<BlockNo> directory);
+  /// For an answer after something was awaited.
+  fuse_entry_out encode(const Entry& entry, std::optional<BlockNo> directory, KernelCaches::Stamp stamp);
+  std::uint64_t wanted_flags() const;
   /// An answer of an errno value; errors of device and volume are also logged, each message once.
   void refuse(Request& request, const Error& error);
   void answer_bytes(Request& request, std::uint32_t limit, std::span<const std::byte> bytes);
-  Task<void> answer_new_entry(Request request, Result<Entry> entry);
+  Task<void> answer_new_entry(Request request, Result<Entry> entry, bool inode_is_new);
   Task<void> answer_changed(Request request, Result<> changed);
   Task<void> answer_listing(Request request, const DirectoryListing& listing);
   Task<Result<>> stable_names(BlockNo directory);
   bool may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const;
+  std::uint32_t cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
-  Task<void> answer_created(Request request, Result<Entry> entry, fuse_create_in how);
+  Task<void> answer_created(Request request, Result<Entry> entry, fuse_create_in how, bool is_new);
+  Task<void> settle_pages(const Request& request, const fuse_write_in& in);
   Task<void> rename_to(Request request, std::uint64_t new_node, std::uint32_t flags, std::size_t names_at);
   Task<Result<std::vector<std::byte>>> run_control(BlockNo inode, std::uint32_t command, std::span<const std::byte> in,
                                                    Caller caller);
@@ -168,8 +173,8 @@ class Front {
   Logger log_;
   NodeNumbers numbers_;
   std::uint32_t block_size_;
-  Validity validity_;
   Channel channel_;
+  KernelCaches caches_;
   FrontCounters counters_;
   std::set<std::string> logged_;
 

@@ -28,7 +28,8 @@ Result<T> value_of(std::span<const std::byte> bytes) {
 Task<void> Front::get_attributes(Request request) {
   Result<Attributes> attributes = co_await operations().get_attributes(inode_of(request));
   if (!attributes) co_return refuse(request, attributes.error());
-  request.succeed_with(encode_attribute_answer(*attributes, block_size_, validity_));
+  const Validity validity{.names_seconds = 0, .attributes_seconds = caches_.attributes_seconds(inode_of(request))};
+  request.succeed_with(encode_attribute_answer(*attributes, block_size_, validity));
 }
 
 Task<void> Front::set_attributes(Request request) {
@@ -37,12 +38,15 @@ Task<void> Front::set_attributes(Request request) {
   // The kernel asks for nothing when it only wants setuid and setgid cleared (a write, a chown to the same owner).
   if (in.valid == 0) change.kill_set_ids = true;
   Result<Attributes> changed = co_await operations().set_attributes(inode_of(request), change, caller_of(request, 0));
+  const KernelCaches::Stamp stamp = caches_.now();
   if (changed) {
     if (Result<> stable = co_await stable_names(inode_of(request)); !stable)
       changed = std::unexpected(std::move(stable).error());
   }
   if (!changed) co_return refuse(request, changed.error());
-  request.succeed_with(encode_attribute_answer(*changed, block_size_, validity_));
+  Validity validity;
+  if (caches_.fresh(stamp)) validity.attributes_seconds = caches_.attributes_seconds(inode_of(request));
+  request.succeed_with(encode_attribute_answer(*changed, block_size_, validity));
 }
 
 void Front::answer_bytes(Request& request, std::uint32_t limit, std::span<const std::byte> bytes) {

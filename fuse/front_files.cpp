@@ -11,12 +11,25 @@ namespace corral {
 namespace {
 /// What one COPY_FILE_RANGE request copies at the most; the caller comes back for the rest.
 constexpr std::size_t kMaxCopyBytes = 64 << 20;
+/// Handle of a file that was opened with FOPEN_DIRECT_IO. All others are 0.
+constexpr std::uint64_t kDirectHandle = 1;
+/// What is longer may fill a whole page.
+constexpr std::uint32_t kPageBytes = 4096;
 }  // namespace
 
 bool Front::may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const {
   const bool reads = (flags & O_ACCMODE) != O_WRONLY && (flags & O_NOATIME) == 0;
   if (!reads || !opened.access_is_due) return true;
   return !settings_.drop_pages_at_open && opened.size_bytes > kMaxTransferBytes;
+}
+
+/// FOPEN_*.
+std::uint32_t Front::cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const {
+  // Where other nodes write, the kernel cannot know where the end is that it appends to: it must not put into pages
+  // what the answer has put elsewhere.
+  if (caches_.shared() && (flags & O_APPEND) != 0 && (flags & O_ACCMODE) != O_RDONLY)
+    return FOPEN_NOFLUSH | FOPEN_DIRECT_IO;
+  return FOPEN_NOFLUSH | (may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0);
 }
 
 /// open(2) beyond what the kernel has checked: counts the opening; truncates for O_TRUNC, which comes only with a
@@ -29,14 +42,13 @@ Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags,
     change.size_bytes = 0;
     change.kill_set_ids = (open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
     if (auto truncated = co_await operations().set_attributes(inode, change, caller); !truncated) {
-      operations().release(inode);
+      operations().release(inode, static_cast<int>(flags));
       co_return std::unexpected(std::move(truncated).error());
     }
   }
   fuse_open_out out{};
-  const std::uint32_t keep = may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0;
-  // Pages that other nodes change must not be kept even while the file is open.
-  out.open_flags = settings_.keep_caches ? FOPEN_NOFLUSH | keep : FOPEN_NOFLUSH | FOPEN_DIRECT_IO;
+  out.open_flags = cache_flags(opened, flags);
+  if ((out.open_flags & FOPEN_DIRECT_IO) != 0) out.fh = kDirectHandle;
   co_return out;
 }
 
@@ -47,12 +59,21 @@ Task<void> Front::open(Request request) {
   request.succeed_with(*opened);
 }
 
-/// Where caches are kept, ENOSYS: the kernel asks no more, and keeps listings.
+Task<void> Front::release(Request request) {
+  const BlockNo inode = inode_of(request);
+  operations().release(inode, static_cast<int>(request.fixed<fuse_release_in>().flags));
+  request.succeed();
+  if (!caches_.shared()) co_return;
+  InodeRef known = filesystem_.inodes().find(inode);
+  if (known != nullptr && known->free_wanted) caches_.prune(inode);
+}
+
+/// Where nobody else changes directories, opening one is not asked a second time, and listings are cached.
 Task<void> Front::open_directory(Request request) {
-  if (settings_.keep_caches)
-    request.fail(ENOSYS);
-  else
+  if (caches_.shared())
     request.succeed_with(fuse_open_out{});
+  else
+    request.fail(ENOSYS);
   co_return;
 }
 
@@ -61,23 +82,33 @@ Task<void> Front::release_directory(Request request) {
   co_return;
 }
 
-Task<void> Front::release(Request request) {
-  operations().release(inode_of(request));
-  request.succeed();
-  co_return;
-}
-
 Task<void> Front::read(Request request) {
   auto in = request.fixed<fuse_read_in>();
   std::size_t size = std::min(in.size, kMaxTransferBytes);
   LargeBuffers::Buffer buffer = channel_.buffers().take(size);
+  std::optional<KernelCaches::Reading> reading;
+  if (caches_.shared() && (in.flags & O_DIRECT) == 0 && in.fh != kDirectHandle)
+    reading.emplace(caches_, inode_of(request), in.offset, in.size);
   Result<std::size_t> length = co_await operations().read(inode_of(request), in.offset, {buffer.get(), size});
   if (!length) co_return refuse(request, length.error());
   counters_.bytes_read += *length;
   BlockNo inode = inode_of(request);
+  caches_.told_data(inode);
   request.succeed_with_bytes(std::span<const std::byte>(buffer.get(), *length));
+  reading.reset();
   buffer.reset();
   if ((in.flags & O_NOATIME) == 0) co_await operations().accessed(inode);
+}
+
+/// On a cluster mount, before a WRITE is answered that was carried out: what the kernel has in pages must be what the
+/// file has there.
+Task<void> Front::settle_pages(const Request& request, const fuse_write_in& in) {
+  const BlockNo inode = inode_of(request);
+  if (in.fh == kDirectHandle) {
+    if (caches_.may_know_data(inode)) co_await caches_.drop_data(inode);
+  } else if (in.size >= kPageBytes) {
+    caches_.told_data(inode);
+  }
 }
 
 Task<void> Front::write(Request request) {
@@ -95,7 +126,12 @@ Task<void> Front::write(Request request) {
   Result<std::size_t> written = co_await operations().write(inode_of(request), in.offset, data, how);
   if (!written) co_return refuse(request, written.error());
   counters_.bytes_written += *written;
+  if (caches_.shared()) co_await settle_pages(request, in);
+  // Appending with fcntl(F_SETFL) was not foreseen at the opening; its pages may be locked until the answer.
+  const bool misplaced = caches_.shared() && (in.flags & O_APPEND) != 0 && in.fh != kDirectHandle;
+  const BlockNo inode = inode_of(request);
   request.succeed_with(fuse_write_out{.size = static_cast<std::uint32_t>(*written), .padding = 0});
+  if (misplaced) co_await caches_.drop_data(inode);
 }
 
 Task<void> Front::fsync(Request request) {

@@ -18,9 +18,9 @@ Task<void> Front::lookup(Request request) {
                         : name == ".." ? co_await operations().lookup_parent(directory)
                                        : co_await operations().lookup(directory, std::move(name));
   if (entry) {
-    request.succeed_with(encode(*entry));
-  } else if (entry.error().code() == ENOENT && settings_.keep_caches) {
-    request.succeed_with(encode_absent(validity_));
+    request.succeed_with(encode(*entry, directory));
+  } else if (entry.error().code() == ENOENT) {
+    request.succeed_with(encode_absent({.names_seconds = caches_.names_seconds(directory), .attributes_seconds = 0}));
   } else {
     refuse(request, entry.error());
   }
@@ -32,13 +32,18 @@ Task<Result<>> Front::stable_names(BlockNo directory) {
   co_return co_await operations().fsync(directory, false);
 }
 
-Task<void> Front::answer_new_entry(Request request, Result<Entry> entry) {
+/// What the kernel is told of an inode that it may have known before, it takes in without regard to an invalidation in
+/// between, before Linux 6.16 at least: such attributes are not to be remembered on a cluster mount.
+Task<void> Front::answer_new_entry(Request request, Result<Entry> entry, bool inode_is_new) {
   if (!entry) co_return refuse(request, entry.error());
+  const KernelCaches::Stamp stamp = caches_.now();
   if (Result<> stable = co_await stable_names(inode_of(request)); !stable) {
     operations().forget(entry->attributes.inode, 1);
     co_return refuse(request, stable.error());
   }
-  request.succeed_with(encode(*entry));
+  fuse_entry_out answer = encode(*entry, inode_of(request), stamp);
+  if (!inode_is_new && caches_.shared()) answer.attr_valid = 0;
+  request.succeed_with(answer);
 }
 
 Task<void> Front::answer_changed(Request request, Result<> changed) {
@@ -55,7 +60,7 @@ Task<void> Front::make_node(Request request) {
   std::string name(request.name(sizeof(in)));
   Result<Entry> entry =
       co_await operations().create(inode_of(request), std::move(name), std::move(node), caller_of(request, in.umask));
-  co_await answer_new_entry(std::move(request), std::move(entry));
+  co_await answer_new_entry(std::move(request), std::move(entry), true);
 }
 
 Task<void> Front::make_directory(Request request) {
@@ -65,7 +70,7 @@ Task<void> Front::make_directory(Request request) {
   std::string name(request.name(sizeof(in)));
   Result<Entry> entry =
       co_await operations().create(inode_of(request), std::move(name), std::move(node), caller_of(request, in.umask));
-  co_await answer_new_entry(std::move(request), std::move(entry));
+  co_await answer_new_entry(std::move(request), std::move(entry), true);
 }
 
 Task<void> Front::make_symlink(Request request) {
@@ -75,23 +80,24 @@ Task<void> Front::make_symlink(Request request) {
   node.symlink_target = request.name(name.size() + 1);
   Result<Entry> entry =
       co_await operations().create(inode_of(request), std::move(name), std::move(node), caller_of(request, 0));
-  co_await answer_new_entry(std::move(request), std::move(entry));
+  co_await answer_new_entry(std::move(request), std::move(entry), true);
 }
 
 Task<void> Front::make_link(Request request) {
   auto in = request.fixed<fuse_link_in>();
   std::string name(request.name(sizeof(in)));
   Result<Entry> entry = co_await operations().link(numbers_.to_inode(in.oldnodeid), inode_of(request), std::move(name));
-  co_await answer_new_entry(std::move(request), std::move(entry));
+  co_await answer_new_entry(std::move(request), std::move(entry), false);
 }
 
-Task<void> Front::answer_created(Request request, Result<Entry> entry, fuse_create_in how) {
+Task<void> Front::answer_created(Request request, Result<Entry> entry, fuse_create_in how, bool is_new) {
   if (!entry) co_return refuse(request, entry.error());
+  const KernelCaches::Stamp stamp = caches_.now();
   BlockNo inode = entry->attributes.inode;
   Result<fuse_open_out> opened = co_await open_file(inode, how.flags, how.open_flags, caller_of(request, how.umask));
   if (opened) {
     if (Result<> stable = co_await stable_names(inode_of(request)); !stable) {
-      operations().release(inode);
+      operations().release(inode, static_cast<int>(how.flags));
       opened = std::unexpected(std::move(stable).error());
     }
   }
@@ -99,7 +105,9 @@ Task<void> Front::answer_created(Request request, Result<Entry> entry, fuse_crea
     operations().forget(inode, 1);
     co_return refuse(request, opened.error());
   }
-  request.succeed_with(encode(*entry), *opened);
+  fuse_entry_out answer = encode(*entry, inode_of(request), stamp);
+  if (!is_new && caches_.shared()) answer.attr_valid = 0;
+  request.succeed_with(answer, *opened);
 }
 
 Task<void> Front::create(Request request) {
@@ -109,7 +117,8 @@ Task<void> Front::create(Request request) {
   node.mode = in.mode;
   Result<Entry> entry =
       co_await operations().create(inode_of(request), name, std::move(node), caller_of(request, in.umask));
-  if (entry) {
+  const bool is_new = entry.has_value();
+  if (is_new) {
     in.flags &= ~static_cast<std::uint32_t>(O_TRUNC);
   } else if (entry.error().code() == EEXIST && (in.flags & O_EXCL) == 0) {
     // Somebody was faster: then it is an open of what exists.
@@ -119,14 +128,14 @@ Task<void> Front::create(Request request) {
       entry = fail(EEXIST);
     }
   }
-  co_await answer_created(std::move(request), std::move(entry), in);
+  co_await answer_created(std::move(request), std::move(entry), in, is_new);
 }
 
 Task<void> Front::create_unnamed(Request request) {
   auto in = request.fixed<fuse_create_in>();
   Result<Entry> entry = co_await operations().create_unnamed(inode_of(request), in.mode, caller_of(request, in.umask));
   in.flags &= ~static_cast<std::uint32_t>(O_TRUNC);
-  co_await answer_created(std::move(request), std::move(entry), in);
+  co_await answer_created(std::move(request), std::move(entry), in, true);
 }
 
 Task<void> Front::unlink(Request request) {
@@ -195,8 +204,9 @@ Task<void> Front::list(Request request) {
 Task<void> Front::list_plus(Request request) {
   auto in = request.fixed<fuse_read_in>();
   DirectoryListing listing(std::min(in.size, kMaxTransferBytes));
-  auto add = [this, &listing](std::string_view name, const Entry& entry, DirectoryCookie next) {
-    fuse_entry_out head = encode(entry);
+  const BlockNo directory = inode_of(request);
+  auto add = [this, directory, &listing](std::string_view name, const Entry& entry, DirectoryCookie next) {
+    fuse_entry_out head = encode(entry, directory);
     bool known = entry.attributes.generation != 0;
     auto type = static_cast<std::uint8_t>(IFTODT(entry.attributes.mode));
     return listing.add_plus(name, entry.attributes.inode, type, known ? &head : nullptr, next);

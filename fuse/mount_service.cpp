@@ -135,7 +135,6 @@ Task<Result<>> MountService::mount_in_kernel() {
   FrontSettings settings;
   // Nodes cannot share a cache of sizes and times that only the kernel knows.
   settings.writeback_cache = arguments_.writeback_cache && !cluster_;
-  settings.keep_caches = !cluster_;
   settings.drop_pages_at_open = arguments_.filesystem.atime == AtimePolicy::strictatime;
   settings.directory_atime = (arguments_.kernel_flags & MS_NODIRATIME) == 0;
   settings.acl = arguments_.filesystem.acl;

@@ -21,6 +21,17 @@ constexpr std::uint64_t kDirectIoAllowMmap = std::uint64_t{1} << 36;
 constexpr std::uint32_t kStatx = 52;            ///< FUSE_STATX (7.39)
 constexpr std::uint32_t kCopyFileRange64 = 53;  ///< FUSE_COPY_FILE_RANGE_64 (7.45)
 
+/// Notifications later than 7.38. 7.44: every name that the kernel knows is asked for again. 7.45: unused nodes are let
+/// go; the structure is followed by `count` node numbers.
+constexpr int kNotifyIncrementEpoch = 8;
+constexpr int kNotifyPrune = 9;
+struct NotifyPrune {
+  std::uint32_t count;
+  std::uint32_t padding;
+  std::uint64_t spare;
+};
+constexpr std::uint32_t kMinorOfPrune = 45;
+
 /// Opcodes are small and dense; counters and handlers are arrays of this size.
 constexpr std::uint32_t kOpcodes = 64;
 /// "LOOKUP", "WRITE", ...; null for opcodes that the front does not know.

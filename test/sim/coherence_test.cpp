@@ -229,6 +229,11 @@ Task<Result<std::size_t>> write(Operations& operations, BlockNo inode, std::uint
   co_return co_await operations.write(inode, offset, bytes_of(text), {.flags = flags, .caller = kRoot});
 }
 
+Task<int> reclaimed(Filesystem& filesystem) {
+  co_await filesystem.reclaim_finished();
+  co_return 0;
+}
+
 std::uint64_t fresh_seed() {
   return test::number_from_environment("CORRAL_SEED", std::random_device{}());
 }
@@ -274,6 +279,28 @@ TEST_CASE("what one node wrote another reads at once", "[coherence]") {
   CHECK(cluster.run(find(cluster[0], root, "file")).error().code() == ENOENT);
   cluster.must(cluster[2].unlink(root, "renamed"));
   CHECK(cluster.run(find(cluster[0], root, "renamed")).error().code() == ENOENT);
+  cluster.unmount_all();
+  cluster.check_volume();
+}
+
+TEST_CASE("an inode in the place of one that was freed on the same node is seen by the others", "[coherence]") {
+  const std::uint64_t seed = fresh_seed();
+  INFO("CORRAL_SEED=" << seed);
+  Cluster cluster(2, seed);
+  const BlockNo root = cluster.root();
+  std::set<BlockNo> places;
+  bool reused = false;
+  for (int round = 0; round < 20 && !reused; ++round) {
+    const BlockNo file = cluster.must(create(cluster[0], root, "file", regular()));
+    reused = !places.insert(file).second;
+    // The maker still has it in memory.
+    CHECK(cluster.must(find(cluster[1], root, "file")) == file);
+    cluster[1].forget(file, 1);
+    cluster.must(cluster[0].unlink(root, "file"));
+    cluster[0].forget(file, 1);
+    cluster.run(reclaimed(*cluster.nodes[0]->filesystem));
+  }
+  CHECK(reused);
   cluster.unmount_all();
   cluster.check_volume();
 }
@@ -344,7 +371,7 @@ TEST_CASE("an unlinked file lives until the last node closes it, then its space 
   cluster.must(cluster[1].unlink(root, "file"));
   for (std::uint32_t node = 0; node < 3; ++node) {
     if (node == closes_last) continue;
-    cluster[node].release(file);
+    cluster[node].release(file, O_RDONLY);
     cluster[node].forget(file, 1);
   }
   auto wait = [](Executor& executor) -> Task<int> {
@@ -353,7 +380,7 @@ TEST_CASE("an unlinked file lives until the last node closes it, then its space 
   };
   cluster.run(wait(cluster.executor));
   CHECK((cluster.must(read_all(cluster[closes_last], file)) == contents));
-  cluster[closes_last].release(file);
+  cluster[closes_last].release(file, O_RDONLY);
   cluster[closes_last].forget(file, 1);
   cluster.run(wait(cluster.executor));
   auto state = cluster.must(cluster.nodes[0]->filesystem->allocator().state_of(file));

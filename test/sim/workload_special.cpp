@@ -154,7 +154,7 @@ Task<Result<>> Client::close_orphan() {
   const std::size_t index = random_.below(orphans_.size());
   const BlockNo inode = orphans_[index];
   orphans_.erase(orphans_.begin() + static_cast<std::ptrdiff_t>(index));
-  operations_.release(inode);
+  operations_.release(inode, O_RDWR);
   operations_.forget(inode, 1);
   co_return Result<>{};
 }

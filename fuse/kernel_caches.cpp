@@ -1,0 +1,171 @@
+#include "fuse/kernel_caches.h"
+
+#include <algorithm>
+
+namespace corral {
+
+namespace {
+/// "For good", without coming near the kernel's limits.
+constexpr std::uint64_t kForeverSeconds = 10ull * 365 * 24 * 3600;
+/// Notifications that wait in the kernel at a time. Each waits for requests that are answered without any other.
+constexpr std::size_t kMostThreads = 16;
+/// A notification that takes longer is taken to wait for an answer. Only speed depends on it.
+constexpr Duration kPatience = std::chrono::milliseconds(1);
+/// The kernel takes a reply in as soon as the process that waits for it runs.
+constexpr Duration kRepeatAfter = std::chrono::milliseconds(1);
+constexpr Duration kLongestTakingIn = std::chrono::seconds(5);
+/// Pages are of this size or a multiple of it.
+constexpr std::uint64_t kPageBytes = 4096;
+
+std::uint64_t rounded_up(std::uint64_t bytes) {
+  return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+}
+}  // namespace
+
+KernelCaches::KernelCaches(EventLoop& loop, Channel& channel, Filesystem& filesystem)
+    : loop_(loop),
+      channel_(channel),
+      filesystem_(filesystem),
+      numbers_(filesystem.root()),
+      shared_(filesystem.glocks().clustered()),
+      validity_{.names_seconds = kForeverSeconds, .attributes_seconds = kForeverSeconds},
+      threads_(loop, kMostThreads),
+      prunings_(loop.executor()) {
+  if (!shared_) return;
+  filesystem.glocks().on_invalidate = [this](Glock& glock, GlockMode to) { return forget(glock, to); };
+  filesystem.glocks().on_free_wanted = [this](BlockNo inode) { prune(inode); };
+}
+
+void KernelCaches::agree(std::uint32_t minor) {
+  if (shared_ && minor < protocol::kMinorOfPrune) validity_.names_seconds = 0;
+}
+
+void KernelCaches::stop() {
+  if (stopped_ || !shared_) return;
+  stopped_ = true;
+  filesystem_.glocks().on_invalidate = nullptr;
+  filesystem_.glocks().on_free_wanted = nullptr;
+}
+
+KernelCaches::Stamp KernelCaches::now() const {
+  return Stamp(filesystem_.glocks().invalidations());
+}
+
+bool KernelCaches::fresh(Stamp stamp) const {
+  return stamp.invalidations_ == filesystem_.glocks().invalidations();
+}
+
+std::uint64_t KernelCaches::attributes_seconds(BlockNo inode) {
+  if (!shared_) return validity_.attributes_seconds;
+  InodeRef known = filesystem_.inodes().find(inode);
+  if (known == nullptr) return 0;
+  known->told.attributes = true;
+  return validity_.attributes_seconds;
+}
+
+std::uint64_t KernelCaches::names_seconds(BlockNo directory) {
+  if (!shared_) return validity_.names_seconds;
+  InodeRef known = filesystem_.inodes().find(directory);
+  if (known == nullptr) return 0;
+  known->told.names |= validity_.names_seconds != 0;
+  return validity_.names_seconds;
+}
+
+void KernelCaches::told_data(BlockNo inode) {
+  if (!shared_) return;
+  if (InodeRef known = filesystem_.inodes().find(inode)) known->told.data = true;
+}
+
+bool KernelCaches::may_know_data(BlockNo inode) const {
+  InodeRef known = shared_ ? filesystem_.inodes().find(inode) : nullptr;
+  return known != nullptr && known->told.data;
+}
+
+KernelCaches::Reading::Reading(KernelCaches& caches, BlockNo inode, std::uint64_t offset, std::uint64_t length)
+    : caches_(caches),
+      place_(caches.readings_.emplace(inode, Range{offset / kPageBytes * kPageBytes, rounded_up(offset + length)})) {}
+
+KernelCaches::Reading::~Reading() {
+  caches_.readings_.erase(place_);
+}
+
+/// All bytes but those of READs that wait.
+std::vector<KernelCaches::Reading::Range> KernelCaches::ranges_to_forget(BlockNo inode) const {
+  std::vector<Reading::Range> waiting;
+  for (auto [place, end] = readings_.equal_range(inode); place != end; ++place)
+    waiting.push_back(place->second);
+  std::ranges::sort(waiting, {}, &Reading::Range::begin);
+  std::vector<Reading::Range> ranges;
+  std::uint64_t reached = 0;
+  for (const Reading::Range& range : waiting) {
+    if (range.begin > reached) ranges.push_back({reached, range.begin});
+    reached = std::max(reached, range.end);
+  }
+  ranges.push_back({reached, reached});  // to the end
+  return ranges;
+}
+
+Task<void> KernelCaches::forget_data(InodeRef inode) {
+  inode->told.data = false;
+  auto drop = [notifier = channel_.notifier(), node = node_of(inode->address()),
+               ranges = ranges_to_forget(inode->address())] {
+    for (const Reading::Range& range : ranges)
+      notifier.invalidate_data(node, range.begin, range.end - range.begin);
+  };
+  co_await threads_.run(std::move(drop));
+}
+
+Task<void> KernelCaches::forget_attributes(InodeRef inode) {
+  inode->told.attributes = false;
+  const Time give_up = loop_.executor().now() + kLongestTakingIn;
+  while (!stopped_ && !channel_.invalidate_attributes(node_of(inode->address())) && inode->lookups != 0) {
+    if (loop_.executor().now() >= give_up) {
+      filesystem_.volume().log.error("inode {}: the kernel has been told of it but does not know it",
+                                     inode->address().value);
+      co_return;
+    }
+    co_await loop_.executor().sleep_for(kRepeatAfter);
+  }
+}
+
+Task<void> KernelCaches::serve_if_stuck(Glock& glock, Event& done) {
+  if (!co_await done.wait_until(loop_.executor().now() + kPatience)) glock.serve_while_invalidating();
+}
+
+Task<void> KernelCaches::forget(Glock& glock, GlockMode to) {
+  InodeRef inode = filesystem_.inodes().find(BlockNo(glock.name().number));
+  if (inode == nullptr || stopped_) co_return;
+  Event done(loop_.executor());
+  Scope watch(loop_.executor());
+  watch.spawn(serve_if_stuck(glock, done));
+  const bool may_still_read = to == GlockMode::shared;
+  if (!may_still_read) {
+    if (std::exchange(inode->told.names, false)) channel_.invalidate_names();
+    if (inode->told.attributes) co_await forget_attributes(inode);
+  }
+  // Who has less than exclusive and writers has no valid pages; who comes down to shared and has none keeps his.
+  const bool exclusive = glock.node_mode() == GlockMode::exclusive;
+  const bool none_valid = !exclusive && inode->writers != 0;
+  const bool all_valid = may_still_read && inode->writers == 0;
+  if (inode->told.data && !none_valid && !all_valid && !channel_.closed()) co_await forget_data(inode);
+  done.set();
+  co_await watch.join();
+}
+
+Task<void> KernelCaches::drop_data(BlockNo inode) {
+  InodeRef known = filesystem_.inodes().find(inode);
+  if (known != nullptr && !channel_.closed()) co_await forget_data(std::move(known));
+}
+
+void KernelCaches::prune(BlockNo inode) {
+  InodeRef known = filesystem_.inodes().find(inode);
+  if (known == nullptr || known->opens != 0 || known->lookups == 0 || channel_.closed()) return;
+  prunings_.spawn(prune_later(node_of(inode)));
+}
+
+/// On a thread, for the kernel writes the node's dirty pages before it lets go.
+Task<void> KernelCaches::prune_later(std::uint64_t node) {
+  co_await threads_.run([notifier = channel_.notifier(), node] { notifier.prune(node); });
+}
+
+}  // namespace corral

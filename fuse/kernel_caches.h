@@ -1,0 +1,111 @@
+/// What the kernel may answer by itself, and how it is made to forget that where other nodes share the volume.
+///
+/// Where nobody else changes the volume everything stays valid for good. On a cluster mount names, attributes and pages
+/// stay valid until the glock that they were read under comes down (GlockTable::on_invalidate):
+///
+/// - Attributes: INVAL_INODE without a range, which waits for nothing. A reply that makes the kernel know the inode may
+///   be on its way still; then the notification is repeated until the kernel knows it or has forgotten it.
+/// - Names: the epoch of all names of the mount (Linux 6.16), which waits for nothing. INVAL_ENTRY would wait for
+/// requests
+///   in the directory, and they perhaps for the glock that is to be given up. Older kernels may keep no names.
+/// - Pages: INVAL_INODE with a range, on a helper thread, because it waits for READs, and sends WRITEs of its own, and
+///   they may wait for the very glock. READs that wait already are left out: their pages are locked and empty, and what
+///   they will be filled with is read under the next grant. If the notification does not return, what waits for the
+///   glock is answered under it, and then the pages are dropped once more. Pages that a WRITE under a lesser mode than
+///   exclusive may have locked are no concern: there are no valid ones then (Operations::open).
+///
+/// A reply may be remembered by the kernel if it is sent before the glock comes down, that is, if nothing was awaited
+/// since the operation returned, or a Stamp taken then is still fresh.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "base/sync.h"
+#include "base/task.h"
+#include "disk/event_loop.h"
+#include "disk/helper_threads.h"
+#include "fs/filesystem.h"
+#include "fuse/channel.h"
+#include "fuse/encode.h"
+
+namespace corral {
+
+class KernelCaches {
+ public:
+  /// All outlive it, but after stop() the filesystem may go.
+  KernelCaches(EventLoop& loop, Channel& channel, Filesystem& filesystem);
+  KernelCaches(const KernelCaches&) = delete;
+  KernelCaches& operator=(const KernelCaches&) = delete;
+
+  /// The kernel speaks this minor version of the protocol; before the first answer that may be remembered.
+  void agree(std::uint32_t minor);
+  /// The kernel has let go of the mount. Glocks may still be coming down.
+  void stop();
+
+  /// Other nodes share the volume.
+  bool shared() const { return shared_; }
+
+  /// A moment at which something was read.
+  class Stamp {
+   private:
+    friend class KernelCaches;
+    explicit Stamp(std::uint64_t invalidations) : invalidations_(invalidations) {}
+    std::uint64_t invalidations_;
+  };
+  Stamp now() const;
+  bool fresh(Stamp stamp) const;
+
+  // Before each answer: how long it may be remembered. It is counted as remembered.
+  std::uint64_t attributes_seconds(BlockNo inode);
+  std::uint64_t names_seconds(BlockNo directory);
+  /// Pages of the file may be valid now.
+  void told_data(BlockNo inode);
+  bool may_know_data(BlockNo inode) const;
+
+  /// A READ that fills pages, from its arrival to its answer.
+  class Reading {
+   public:
+    Reading(KernelCaches& caches, BlockNo inode, std::uint64_t offset, std::uint64_t length);
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+    ~Reading();
+
+   private:
+    struct Range {
+      std::uint64_t begin;
+      std::uint64_t end;
+    };
+    friend class KernelCaches;
+    KernelCaches& caches_;
+    std::multimap<BlockNo, Range>::iterator place_;
+  };
+
+  /// Pages of the file are dropped. For after a change that did not go through them.
+  Task<void> drop_data(BlockNo inode);
+  /// Has the kernel let go of the inode if nobody uses it.
+  void prune(BlockNo inode);
+
+ private:
+  Task<void> forget(Glock& glock, GlockMode to);
+  Task<void> forget_attributes(InodeRef inode);
+  Task<void> forget_data(InodeRef inode);
+  Task<void> serve_if_stuck(Glock& glock, Event& done);
+  std::vector<Reading::Range> ranges_to_forget(BlockNo inode) const;
+  Task<void> prune_later(std::uint64_t node);
+  std::uint64_t node_of(BlockNo inode) const { return numbers_.to_node(inode); }
+
+  EventLoop& loop_;
+  Channel& channel_;
+  Filesystem& filesystem_;
+  NodeNumbers numbers_;
+  const bool shared_;
+  Validity validity_;
+  bool stopped_ = false;
+  std::multimap<BlockNo, Reading::Range> readings_;
+  HelperThreads threads_;
+  Scope prunings_;
+};
+
+}  // namespace corral
