@@ -1,233 +1,16 @@
 // Several nodes on one volume: what one has written the others read at once, nothing is lost, nobody waits for ever,
 // and the volume is sound in the end.
 #include <algorithm>
-#include <map>
 #include <random>
 #include <set>
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/stat.h>
-
-#include "disk/simulated_device.h"
-#include "fence/fencing.h"
-#include "fs/filesystem.h"
-#include "node/cluster_node.h"
-#include "test/support/catch.h"
 #include "test/support/environment.h"
-#include "test/support/formatted_volume.h"
-#include "test/support/fsck_gfs2.h"
-#include "test/support/manual_clock.h"
-#include "test/support/simulated_links.h"
-#include "test/support/simulated_volume.h"
+#include "test/support/mounted_cluster.h"
 
 using namespace corral;
 using namespace corral::test;
-using namespace std::chrono_literals;
 
 namespace {
-
-constexpr Caller kRoot{};
-
-DiskImage shared_volume(std::uint32_t journals) {
-  mkfs::FormatOptions options;
-  options.journal_mebibytes = 8;
-  options.journals = journals;
-  options.lock_table = "test:shared";
-  return formatted_volume(options, 160);
-}
-
-/// One mount among several, with all that production has but the kernel and the wires.
-struct Node {
-  Node(Executor& executor, SimulatedDisk& disk, SimulatedNetwork& network, std::set<NodeId>& taken, std::uint64_t seed)
-      : device(executor, disk, seed, SimulatedDeviceOptions::realistic()), links(network, taken) {}
-  ~Node() {
-    // Who uses what goes before it.
-    filesystem.reset();
-    node.reset();
-  }
-  Operations& operations() { return filesystem->operations(); }
-  BlockNo root() const { return filesystem->root(); }
-
-  SimulatedDevice device;
-  SimulatedLinks links;
-  LineSink log;
-  std::unique_ptr<cluster::Fencer> fencer;
-  std::unique_ptr<ClusterNode> node;
-  std::unique_ptr<Filesystem> filesystem;
-};
-
-/// Nodes on one disk, one network, one clock.
-class Cluster {
- public:
-  Cluster(std::uint32_t count, std::uint64_t seed)
-      : journals(count), disk(shared_volume(count)), random(seed), network(executor, random.next()) {
-    clock.advance_to(Time(1h));
-    for (std::uint32_t i = 0; i < count; ++i)
-      mount(i);
-    disk.forget_history();
-  }
-
-  void mount(std::uint32_t number) {
-    nodes.resize(std::max<std::size_t>(nodes.size(), number + 1));
-    nodes[number] = std::make_unique<Node>(executor, disk, network, taken, random.next());
-    must(start(*nodes[number], fmt::format("node-{}", number)));
-  }
-
-  Task<Result<>> start(Node& node, std::string name) {
-    CO_TRY(VolumeReader volume, co_await VolumeReader::open(node.device));
-    CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
-    CO_TRY(cluster::Header header, co_await area.read_header());
-    CO_TRY(node.fencer, co_await choose_fencer(executor, node.device, header.cluster, Logger(node.log)));
-    cluster::NodeOptions about{
-        .name = std::move(name), .journals = journals, .incarnation = cluster::new_incarnation(clock.wall(), random)};
-    node.node = std::make_unique<ClusterNode>(
-        ClusterNode::Environment{executor, node.device, node.links, *node.fencer, node.log}, area, header, about,
-        random.split());
-    CO_TRY_VOID(co_await node.node->join());
-    MountOptions options;
-    options.commit_interval = std::chrono::milliseconds(random.between(5, 500));
-    options.quota = QuotaMode::account;
-    Filesystem::Environment environment{.executor = executor,
-                                        .device = node.device,
-                                        .log = node.log,
-                                        .random_seed = random.next(),
-                                        .lock_space = &node.node->lock_space(),
-                                        .journal = node.node->journal(),
-                                        .first_mounter = false,
-                                        .withdrawn = [&node](const Error& why) { node.node->fail(why); }};
-    CO_TRY(node.filesystem, co_await Filesystem::mount(std::move(environment), options));
-    node.node->set_filesystem(node.filesystem.get());
-    node.node->on_lost = [&node](const Error& why) {
-      if (node.filesystem) node.filesystem->volume().withdraw(why);
-    };
-    co_return Result<>{};
-  }
-
-  /// Runs the task; if that takes longer than virtual time allows, says who waits for whom.
-  template <class T>
-  T run(Task<T> task) {
-    std::optional<T> value;
-    Scope scope(executor);
-    auto runner = [](Task<T> inner, std::optional<T>& out) -> Task<void> { out.emplace(co_await inner); };
-    scope.spawn(runner(std::move(task), value));
-    const Time deadline = clock.now() + 600s;
-    clock.run_until(executor, [&] { return value.has_value() || clock.now() > deadline; });
-    if (!value) {
-      std::string message;
-      for (std::size_t i = 0; i < nodes.size(); ++i) {
-        if (nodes[i] == nullptr) continue;
-        if (nodes[i]->filesystem != nullptr) {
-          for (const std::string& line : nodes[i]->filesystem->glocks().waiting())
-            message += fmt::format("node {}: {}\n", i, line);
-        }
-        for (const std::string& line : nodes[i]->log.lines)
-          if (line.find("jid=") == std::string::npos) message += fmt::format("node {} log: {}\n", i, line);
-        if (nodes[i]->node != nullptr) message += nodes[i]->node->lock_manager().dump().text();
-      }
-      FAIL("somebody waits for ever:\n" << message);
-    }
-    return std::move(*value);
-  }
-  template <class T>
-  T must(Task<Result<T>> task) {
-    Result<T> result = run(std::move(task));
-    if (!result) FAIL(result.error().describe());
-    if constexpr (!std::is_void_v<T>) return std::move(*result);
-  }
-  /// All at the same time.
-  void together(std::vector<Task<void>> tasks) { run(all(executor, std::move(tasks))); }
-
-  void unmount(std::uint32_t number) {
-    nodes[number]->node->set_filesystem(nullptr);
-    must(nodes[number]->filesystem->unmount());
-    nodes[number]->filesystem.reset();
-    auto leave = [](ClusterNode& node) -> Task<int> {
-      co_await node.leave();
-      co_return 0;
-    };
-    run(leave(*nodes[number]->node));
-    nodes[number].reset();
-  }
-  void unmount_all() {
-    for (std::uint32_t i = 0; i < nodes.size(); ++i)
-      if (nodes[i] != nullptr) unmount(i);
-  }
-  /// The node is gone from one moment to the next.
-  void kill(std::uint32_t number) { nodes[number].reset(); }
-  /// Those that live are the members of one view, and know of nobody whose journal is still to be replayed.
-  void wait_until_recovered() {
-    const auto living = static_cast<std::size_t>(std::ranges::count_if(nodes, [](auto& n) { return n != nullptr; }));
-    const Time deadline = clock.now() + 600s;
-    const auto recovered = [&] {
-      return std::ranges::all_of(nodes, [&](const auto& n) {
-        return n == nullptr || (n->node->unrecovered().empty() && n->node->lock_manager().running() &&
-                                n->node->lock_manager().view().members.size() == living);
-      });
-    };
-    clock.run_until(executor, [&] { return recovered() || clock.now() > deadline; });
-    CHECK(recovered());
-  }
-  void check_volume() {
-    const std::string complaints = fsck_gfs2(disk.contents());
-    if (!complaints.empty()) FAIL("fsck.gfs2: " << complaints);
-  }
-  Operations& operator[](std::uint32_t number) { return nodes[number]->operations(); }
-  BlockNo root() {
-    return std::ranges::find_if(nodes, [](auto& n) { return n != nullptr; })->get()->root();
-  }
-
-  static Task<int> all(Executor& executor, std::vector<Task<void>> tasks) {
-    Scope scope(executor);
-    for (auto& task : tasks)
-      scope.spawn(std::move(task));
-    co_await scope.join();
-    co_return 0;
-  }
-
-  std::uint32_t journals;
-  ManualClock clock;
-  Executor executor{clock};
-  SimulatedDisk disk;
-  Random random;
-  std::set<NodeId> taken;
-  SimulatedNetwork network;
-  std::vector<std::unique_ptr<Node>> nodes;
-};
-
-NewNode regular() {
-  NewNode node;
-  node.mode = S_IFREG | 0644;
-  return node;
-}
-NewNode directory() {
-  NewNode node;
-  node.mode = S_IFDIR | 0755;
-  return node;
-}
-
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
-
-Task<Result<BlockNo>> create(Operations& operations, BlockNo parent, std::string name, NewNode node) {
-  CO_TRY(Entry entry, co_await operations.create(parent, std::move(name), std::move(node), kRoot));
-  co_return entry.attributes.inode;
-}
-Task<Result<BlockNo>> find(Operations& operations, BlockNo parent, std::string name) {
-  CO_TRY(Entry entry, co_await operations.lookup(parent, std::move(name)));
-  co_return entry.attributes.inode;
-}
-Task<Result<std::string>> read_all(Operations& operations, BlockNo inode) {
-  CO_TRY(Attributes attributes, co_await operations.get_attributes(inode));
-  AlignedBuffer buffer(std::max<std::size_t>(1, attributes.size_bytes));
-  CO_TRY(std::size_t got, co_await operations.read(inode, 0, buffer.span().first(attributes.size_bytes)));
-  co_return std::string(reinterpret_cast<const char*>(buffer.data()), got);
-}
-Task<Result<std::size_t>> write(Operations& operations, BlockNo inode, std::uint64_t offset, std::string text,
-                                int flags = 0) {
-  co_return co_await operations.write(inode, offset, bytes_of(text), {.flags = flags, .caller = kRoot});
-}
 
 Task<int> reclaimed(Filesystem& filesystem) {
   co_await filesystem.reclaim_finished();
@@ -243,7 +26,7 @@ std::uint64_t fresh_seed() {
 TEST_CASE("what one node wrote another reads at once", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
-  Cluster cluster(3, seed);
+  MountedCluster cluster(3, seed);
   const BlockNo root = cluster.root();
   const BlockNo file = cluster.must(create(cluster[0], root, "file", regular()));
   for (std::uint32_t node = 1; node < 3; ++node)
@@ -286,7 +69,7 @@ TEST_CASE("what one node wrote another reads at once", "[coherence]") {
 TEST_CASE("an inode in the place of one that was freed on the same node is seen by the others", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
-  Cluster cluster(2, seed);
+  MountedCluster cluster(2, seed);
   const BlockNo root = cluster.root();
   std::set<BlockNo> places;
   bool reused = false;
@@ -308,7 +91,7 @@ TEST_CASE("an inode in the place of one that was freed on the same node is seen 
 TEST_CASE("appends of all nodes to one file lose no record", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
-  Cluster cluster(4, seed);
+  MountedCluster cluster(4, seed);
   const BlockNo root = cluster.root();
   cluster.must(create(cluster[0], root, "log", regular()));
   constexpr int kRecords = 60;
@@ -336,7 +119,7 @@ TEST_CASE("appends of all nodes to one file lose no record", "[coherence]") {
 TEST_CASE("of creators of one name exactly one wins", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
-  Cluster cluster(3, seed);
+  MountedCluster cluster(3, seed);
   const BlockNo root = cluster.root();
   std::vector<int> wins(40, 0);
   auto race = [](Operations& operations, BlockNo top, std::vector<int>& won) -> Task<void> {
@@ -358,7 +141,7 @@ TEST_CASE("of creators of one name exactly one wins", "[coherence]") {
 TEST_CASE("an unlinked file lives until the last node closes it, then its space is free", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
-  Cluster cluster(3, seed);
+  MountedCluster cluster(3, seed);
   const BlockNo root = cluster.root();
   const std::uint32_t closes_last = static_cast<std::uint32_t>(cluster.random.below(3));
   const BlockNo file = cluster.must(create(cluster[0], root, "file", regular()));
@@ -392,7 +175,7 @@ TEST_CASE("an unlinked file lives until the last node closes it, then its space 
 namespace {
 
 /// What every node does in a directory that all share: files of whole versions, checked by whoever comes by.
-Task<void> mix(Cluster& cluster, std::uint32_t node, BlockNo top, std::uint64_t seed, int count,
+Task<void> mix(MountedCluster& cluster, std::uint32_t node, BlockNo top, std::uint64_t seed, int count,
                std::vector<std::string>& wrong) {
   Random random(seed);
   Operations& operations = cluster[node];
@@ -441,7 +224,7 @@ Task<void> mix(Cluster& cluster, std::uint32_t node, BlockNo top, std::uint64_t 
 
 void random_mix(std::uint32_t count, std::uint64_t seed, int operations) {
   INFO("CORRAL_SEED=" << seed << " nodes " << count);
-  Cluster cluster(count, seed);
+  MountedCluster cluster(count, seed);
   const BlockNo root = cluster.root();
   // The first charge makes the quota file grow.
   cluster.must(create(cluster[0], root, "charged", regular()));
@@ -495,7 +278,7 @@ TEST_CASE("a random mix of all nodes in one directory", "[coherence]") {
 TEST_CASE("a node dies in the middle of its work and another replays its journal", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
-  Cluster cluster(3, seed);
+  MountedCluster cluster(3, seed);
   const BlockNo root = cluster.root();
   const BlockNo top = cluster.must(create(cluster[0], root, "shared", directory()));
   for (std::uint32_t node = 1; node < 3; ++node)

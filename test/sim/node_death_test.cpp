@@ -1,0 +1,172 @@
+// Nodes that die, and nodes that lose touch with the disk: what was synced stays, the others go on, the volume is
+// sound.
+#include <random>
+
+#include "test/support/environment.h"
+#include "test/support/mounted_cluster.h"
+
+using namespace corral;
+using namespace corral::test;
+
+namespace {
+
+/// Files that a node has synced, with what is in them.
+using Synced = std::map<std::string, std::string>;
+
+/// Makes files in a directory that all share, every third of them synced, until the node's end.
+Task<void> write_files(MountedCluster& cluster, std::uint32_t node, BlockNo top, int count, Synced& synced,
+                       std::vector<std::string>& wrong) {
+  Operations& operations = cluster[node];
+  Random random(cluster.random.next());
+  for (int i = 0; i < count; ++i) {
+    const std::string name = fmt::format("n{}-{}", node, i);
+    const std::string text(random.between(1, 40'000), static_cast<char>('a' + i % 26));
+    auto file = co_await create(operations, top, name, regular());
+    Result<> done = file ? Result<>{} : Result<>(std::unexpected(file.error()));
+    if (done) {
+      auto written = co_await write(operations, *file, 0, text);
+      if (!written) done = std::unexpected(written.error());
+    }
+    if (done && i % 3 == 0) {
+      done = co_await operations.fsync(*file, false);
+      if (done) synced[name] = text;
+    }
+    if (!done) {
+      wrong.push_back(fmt::format("{}: {}", name, done.error().describe()));
+      co_return;
+    }
+    operations.forget(*file, 1);
+  }
+}
+
+Task<int> sleep(Executor& executor, Duration time) {
+  co_await executor.sleep_for(time);
+  co_return 0;
+}
+Task<int> joined(Scope& scope) {
+  co_await scope.join();
+  co_return 0;
+}
+
+void check_synced(MountedCluster& cluster, std::uint32_t reader, const Synced& synced) {
+  const BlockNo top = cluster.must(find(cluster[reader], cluster.root(), "shared"));
+  for (const auto& [name, text] : synced) {
+    INFO(name);
+    const BlockNo file = cluster.must(find(cluster[reader], top, name));
+    CHECK((cluster.must(read_all(cluster[reader], file)) == text));
+    cluster[reader].forget(file, 1);
+  }
+}
+
+/// The nodes in `victims` die one after the other, each at a random moment, while all work; then they come back.
+void deaths(std::uint64_t seed, std::vector<std::uint32_t> victims) {
+  INFO("CORRAL_SEED=" << seed);
+  constexpr std::uint32_t kNodes = 4;
+  MountedCluster cluster(kNodes, seed);
+  const BlockNo top = cluster.must(create(cluster[0], cluster.root(), "shared", directory()));
+  for (std::uint32_t node = 1; node < kNodes; ++node)
+    cluster.must(find(cluster[node], cluster.root(), "shared"));
+  std::vector<Synced> synced(kNodes);
+  std::vector<std::string> wrong;
+  {
+    std::vector<std::unique_ptr<Scope>> work;
+    for (std::uint32_t node = 0; node < kNodes; ++node) {
+      work.push_back(std::make_unique<Scope>(cluster.executor));
+      work.back()->spawn(write_files(cluster, node, top, 60, synced[node], wrong));
+    }
+    for (std::uint32_t victim : victims) {
+      // The second one may die while the first is being recovered.
+      cluster.run(sleep(cluster.executor, std::chrono::milliseconds(cluster.random.between(10, 9000))));
+      work[victim].reset();
+      cluster.kill(victim);
+    }
+    for (auto& scope : work)
+      if (scope) cluster.run(joined(*scope));
+  }
+  for (const std::string& line : wrong)
+    UNSCOPED_INFO(line);
+  CHECK(wrong.empty());
+  cluster.wait_until_recovered();
+  for (std::uint32_t victim : victims)
+    cluster.mount(victim);
+  for (const Synced& files : synced) {
+    check_synced(cluster, victims.front(), files);
+    check_synced(cluster, (victims.front() + 1) % kNodes, files);
+  }
+  cluster.unmount_all();
+  cluster.check_volume();
+}
+
+}  // namespace
+
+TEST_CASE("a node dies, whichever it is, and comes back", "[coherence]") {
+  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  for (std::uint32_t victim = 0; victim < 4; ++victim)
+    deaths(seed + victim, {victim});
+}
+
+TEST_CASE("two nodes die, the leader first", "[coherence]") {
+  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  deaths(seed, {0, 1});
+  deaths(seed + 1, {0, 3});
+  deaths(seed + 2, {2, 0});
+}
+
+TEST_CASE("all nodes die at once, and what was synced is there for the next", "[coherence]") {
+  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  INFO("CORRAL_SEED=" << seed);
+  MountedCluster cluster(3, seed);
+  const BlockNo top = cluster.must(create(cluster[0], cluster.root(), "shared", directory()));
+  for (std::uint32_t node = 1; node < 3; ++node)
+    cluster.must(find(cluster[node], cluster.root(), "shared"));
+  std::vector<Synced> synced(3);
+  std::vector<std::string> wrong;
+  {
+    Scope work(cluster.executor);
+    for (std::uint32_t node = 0; node < 3; ++node)
+      work.spawn(write_files(cluster, node, top, 1000, synced[node], wrong));
+    cluster.run(sleep(cluster.executor, std::chrono::milliseconds(cluster.random.between(50, 2000))));
+  }
+  for (std::uint32_t node = 0; node < 3; ++node)
+    cluster.kill(node);
+  for (std::uint32_t node = 0; node < 3; ++node)
+    cluster.mount(node);
+  for (std::uint32_t node = 0; node < 3; ++node)
+    check_synced(cluster, node, synced[(node + 1) % 3]);
+  cluster.unmount_all();
+  cluster.check_volume();
+}
+
+TEST_CASE("a node that does not reach the disk answers nothing from memory, and is fenced", "[coherence]") {
+  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  INFO("CORRAL_SEED=" << seed);
+  MountedCluster cluster(3, seed);
+  const BlockNo file = cluster.must(create(cluster[1], cluster.root(), "file", regular()));
+  cluster.must(write(cluster[1], file, 0, "old"));
+  cluster.must(find(cluster[0], cluster.root(), "file"));
+  // Everything is in node 1's memory.
+  CHECK(cluster.must(read_all(cluster[1], file)) == "old");
+  SimulatedDevice& device = cluster.nodes[1]->device;
+  const std::uint64_t fault = device.add_fault({.effect = SimulatedFault::Effect::stuck});
+  cluster.run(sleep(cluster.executor, 4s));
+  std::optional<Result<Attributes>> answer;
+  Scope scope(cluster.executor);
+  auto ask = [](MountedCluster& in, BlockNo inode, std::optional<Result<Attributes>>& out) -> Task<void> {
+    out = co_await in[1].get_attributes(inode);
+  };
+  scope.spawn(ask(cluster, file, answer));
+  // The others wait for its lock until it is fenced.
+  cluster.must(write(cluster[0], file, 0, "newer"));
+  CHECK_FALSE(answer.has_value());
+  device.remove_fault(fault);
+  cluster.run(sleep(cluster.executor, 5s));
+  REQUIRE(answer.has_value());
+  CHECK((!*answer && answer->error().code() == EIO));
+  CHECK(cluster.run(cluster[1].get_attributes(file)).error().code() == EIO);
+  CHECK(cluster.must(read_all(cluster[2], cluster.must(find(cluster[2], cluster.root(), "file")))) == "newer");
+  cluster.kill(1);
+  cluster.mount(1);
+  CHECK(cluster.must(read_all(cluster[1], cluster.must(find(cluster[1], cluster.root(), "file")))) == "newer");
+  cluster.unmount_all();
+  cluster.check_volume();
+}
