@@ -104,13 +104,13 @@ MountPair::MountPair(const std::vector<std::vector<MountUser>>& stages, std::uin
     for (const MountUser& user : users)
       stage.push_back(std::make_unique<UserProcess>(user, folders_));
   }
-  locks_ = std::make_unique<ClusterLockSpace>(loop_.executor(), random_.next(), 300us);
+  locks_ = std::make_unique<ModelLockSpace>(loop_.executor(), random_.next(), 300us);
   for (std::uint32_t number = 0; number < kNodes; ++number) {
     auto node = std::make_unique<Node>();
     node->number = number;
     node->folder = folders_[number];
     node->device = std::make_unique<SimulatedDevice>(loop_.executor(), disk_, random_.next());
-    node->locks = std::make_unique<ClusterLockSpace::Node>(*locks_, number);
+    node->locks = std::make_unique<ModelLockSpace::Node>(*locks_, number);
     nodes_.push_back(std::move(node));
   }
 }

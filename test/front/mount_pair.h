@@ -12,7 +12,7 @@
 #include "disk/helper_threads.h"
 #include "disk/simulated_device.h"
 #include "fuse/front.h"
-#include "test/support/cluster_lock_space.h"
+#include "test/front/model_lock_space.h"
 #include "test/support/simulated_volume.h"
 
 namespace corral::test {
@@ -61,7 +61,7 @@ class MountPair {
     std::uint32_t number = 0;
     std::string folder;
     std::unique_ptr<SimulatedDevice> device;
-    std::unique_ptr<ClusterLockSpace::Node> locks;
+    std::unique_ptr<ModelLockSpace::Node> locks;
     std::unique_ptr<Filesystem> filesystem;
     std::unique_ptr<Front> front;
     LineSink log;
@@ -81,7 +81,7 @@ class MountPair {
   Random random_;
   EventLoop loop_;
   SimulatedDisk disk_;
-  std::unique_ptr<ClusterLockSpace> locks_;
+  std::unique_ptr<ModelLockSpace> locks_;
   std::vector<std::unique_ptr<Node>> nodes_;
   HelperThreads helpers_;
 };
