@@ -45,7 +45,7 @@ Task<void> Client::run(std::uint32_t count) {
     }
   }
   for (BlockNo orphan : std::exchange(orphans_, {})) {
-    operations_.release(orphan);
+    operations_.release(orphan, O_RDWR);
     operations_.forget(orphan, 1);
   }
   if (disagreement_ || failed_) co_return;
