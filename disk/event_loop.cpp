@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <tuple>
 #include <vector>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -62,9 +63,10 @@ class SignalWatch final : public EventLoop::Watch {
   explicit SignalWatch(std::shared_ptr<SignalState> state) : state_(std::move(state)) {}
   ~SignalWatch() override {
     state_->watched = false;
+    // A failure leaves the signals caught, which nobody is told of any more.
     ErrorCode ignored;
-    state_->signals.clear(ignored);
-    state_->signals.cancel(ignored);
+    std::ignore = state_->signals.clear(ignored);
+    std::ignore = state_->signals.cancel(ignored);
   }
 
  private:
@@ -233,8 +235,7 @@ Result<std::unique_ptr<EventLoop::Watch>> EventLoop::watch_readable(int descript
   if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) return fail(EPERM);
   auto state = std::make_shared<ReadState>(impl_->io, std::move(drain));
   ErrorCode error;
-  state->descriptor.assign(descriptor, error);
-  if (error) return fail(error.value());
+  if (state->descriptor.assign(descriptor, error)) return fail(error.value());
   impl_->unarmed.push_back(state);
   return std::make_unique<ReadWatch>(std::move(state));
 }
@@ -244,8 +245,7 @@ Result<std::unique_ptr<EventLoop::Watch>> EventLoop::watch_signals(std::initiali
   auto state = std::make_shared<SignalState>(impl_->io, std::move(receive));
   for (int signal : signals) {
     ErrorCode error;
-    state->signals.add(signal, error);
-    if (error) return fail(error.value());
+    if (state->signals.add(signal, error)) return fail(error.value());
   }
   await_signal(state);
   return std::make_unique<SignalWatch>(std::move(state));
