@@ -108,6 +108,7 @@ Task<Result<std::vector<FoundSlot>>> ClusterArea::read_slots(std::uint32_t count
   CHECK_INVARIANT(count <= kSlots);
   CO_TRY(AlignedBuffer records, co_await read_records(kFirstSlotRecord, count));
   std::vector<FoundSlot> slots;
+  slots.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     slots.push_back(found_slot(record_of(records, i), NodeId(i)));
   }

@@ -42,7 +42,7 @@ std::string_view name_of(Kind kind) {
   return "unknown";
 }
 
-bool Findings::add(Finding finding) {
+bool Findings::add(const Finding& finding) {
   ++count_;
   const Outcome outcome = decide_(finding);
   if (outcome != Outcome::repaired) ++remaining_;

@@ -56,7 +56,7 @@ class Findings {
   explicit Findings(Decide decide) : decide_(std::move(decide)) {}
 
   /// True if the repair is to be made in the working copy.
-  bool add(Finding finding);
+  bool add(const Finding& finding);
 
   /// The repair of the finding last added could not be made: there is no room for it on the volume.
   void failed() { ++remaining_; }
