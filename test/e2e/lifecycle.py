@@ -58,7 +58,7 @@ class Errors(unittest.TestCase):
         for protocol, table in (("lock_dlm", "my-cluster:storage"),):
             volume = Volume(protocol=protocol, table=table)
             self.addCleanup(volume.remove)
-            self.refuses(32, "use -o lockproto=lock_nolock", volume=volume)
+            self.refuses(32, "-o lockproto=lock_nolock mounts it on this node alone", volume=volume)
             volume.mount("-o", "lockproto=lock_nolock")
             volume.umount()
             volume.fsck()
