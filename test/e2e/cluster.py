@@ -13,7 +13,7 @@ import unittest
 
 import support
 from iscsi import TARGET, Target, free_port
-from support import run, wait_until
+from support import run, tool, wait_until
 
 NODES = 3
 SIZE_MIB = 512
@@ -21,10 +21,6 @@ SIZE_MIB = 512
 FAILURE_TIMEOUT_SECONDS = 2
 # From a death to the end of its recovery, with room for a slow machine.
 RECOVERY_SECONDS = 60
-
-
-def tool(name):
-    return os.path.join(support.TOOLS, name)
 
 
 class Node:

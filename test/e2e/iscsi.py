@@ -14,7 +14,7 @@ import threading
 import unittest
 
 import support
-from support import run, wait_until
+from support import run, tool, wait_until
 
 TARGET = "iqn.2026-11.corral.test:disk"
 SIZE_MIB = 256
@@ -129,15 +129,12 @@ class Iscsi(unittest.TestCase):
         if os.path.ismount(self.root):
             run("umount", "-l", self.root, check=False)
 
-    def tool(self, name):
-        return os.path.join(support.TOOLS, name)
-
     def make(self, *options, check=True):
-        return run(self.tool("mkfs.corral"), "-q", "-p", "lock_nolock", "-j", "1", "-J", "8", *options, self.url,
+        return run(tool("mkfs.corral"), "-q", "-p", "lock_nolock", "-j", "1", "-J", "8", *options, self.url,
                    check=check)
 
     def mount(self, check=True):
-        return run(self.tool("mount.corral"), self.url, self.root, check=check)
+        return run(tool("mount.corral"), self.url, self.root, check=check)
 
     def umount(self):
         run("umount", self.root)
@@ -169,7 +166,7 @@ class Iscsi(unittest.TestCase):
         beside = self.grow_tree("tree")
         self.umount()
         self.fsck()
-        self.assertIn("clean", run(self.tool("corral"), "replay", "-n", self.url).stdout)
+        self.assertIn("clean", run(tool("corral"), "replay", "-n", self.url).stdout)
         self.mount()
         self.assert_same(beside)
         self.umount()
@@ -208,7 +205,7 @@ class Iscsi(unittest.TestCase):
         self.mount()
         other = os.path.join(self.folder, "other")
         os.mkdir(other)
-        done = run(self.tool("mount.corral"), self.url, other, check=False)
+        done = run(tool("mount.corral"), self.url, other, check=False)
         self.assertEqual(done.returncode, 32)
         self.assertIn("in use", done.stderr)
         self.assertIn("in use", self.make("-O", check=False).stderr)

@@ -34,7 +34,7 @@ class Errors(unittest.TestCase):
         self.refuses(1, 'unknown mount option "frobnicate"', "-o", "rw,frobnicate")
         self.refuses(1, "must be one of ordered, writeback", "-o", "data=journal")
         self.refuses(1, "must be a number from 1 to 3600", "-o", "commit=soon")
-        done = run(os.path.join(support.TOOLS, "mount.corral"), check=False)
+        done = run(support.tool("mount.corral"), check=False)
         self.assertEqual(done.returncode, 1)
 
     def test_places(self):
@@ -67,7 +67,7 @@ class Errors(unittest.TestCase):
         self.volume.mount()
         other = os.path.join(self.volume.folder, "other")
         os.mkdir(other)
-        program = os.path.join(support.TOOLS, "mount.corral")
+        program = support.tool("mount.corral")
         done = run(program, self.volume.image, other, check=False)
         self.assertEqual(done.returncode, 32)
         self.assertIn("in use", done.stderr)
@@ -179,7 +179,7 @@ class Options(MountedTest):
         self.refuses(errno.EROFS, self.write, "other")
         self.refuses(errno.EROFS, os.unlink, self.path("file"))
         self.refuses(errno.EROFS, os.open, self.path("file"), os.O_WRONLY)
-        done = run(os.path.join(support.TOOLS, "mount.corral"), self.volume.image, self.root, "-o", "remount,rw",
+        done = run(support.tool("mount.corral"), self.volume.image, self.root, "-o", "remount,rw",
                    check=False)
         self.assertEqual(done.returncode, 32)
         self.assertIn("mounted read-only", done.stderr)
@@ -192,7 +192,7 @@ class Options(MountedTest):
 
     def test_remount(self):
         self.write("file", b"x")
-        program = os.path.join(support.TOOLS, "mount.corral")
+        program = support.tool("mount.corral")
         run(program, self.volume.image, self.root, "-o", "remount,ro")
         self.refuses(errno.EROFS, self.write, "other")
         run(program, self.volume.image, self.root, "-o", "remount,rw,noexec")

@@ -35,6 +35,11 @@ def system_call(name, *arguments):
     return result
 
 
+def tool(name):
+    """The path of one of the programs."""
+    return os.path.join(TOOLS, name)
+
+
 def why_not_here():
     """The reason why real mounts cannot be tried on this machine, or None."""
     if os.geteuid() != 0:
@@ -45,7 +50,7 @@ def why_not_here():
         return "there is no /dev/loop-control"
     if shutil.which("fsck.gfs2") is None:
         return "there is no fsck.gfs2 to check the volumes"
-    if not os.access(os.path.join(TOOLS, "mount.corral"), os.X_OK):
+    if not os.access(tool("mount.corral"), os.X_OK):
         return "CORRAL_TOOLS does not name the folder of mount.corral"
     return None
 
@@ -74,7 +79,7 @@ class Volume:
         self.make_folder()
         with open(self.image, "wb") as image:
             image.truncate(size_mib << 20)
-        mkfs = [os.path.join(TOOLS, "mkfs.corral"), "-q", "-O", "-p", protocol, "-j", str(journals), "-J", "8"]
+        mkfs = [tool("mkfs.corral"), "-q", "-O", "-p", protocol, "-j", str(journals), "-J", "8"]
         mkfs += ["-b", str(block_size)] + (["-t", table] if table else [])
         run(*mkfs, self.image)
 
@@ -86,7 +91,7 @@ class Volume:
         os.mkdir(self.root)
 
     def mount_command(self, *arguments, device=None):
-        return [os.path.join(TOOLS, "mount.corral"), *arguments, device or self.image, self.root]
+        return [tool("mount.corral"), *arguments, device or self.image, self.root]
 
     def mount(self, *arguments, device=None):
         return run(*self.mount_command(*arguments, device=device))

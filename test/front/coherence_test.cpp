@@ -2,13 +2,13 @@
 // call, whatever the kernel keeps; and processes on both, all at once, lose nothing and never wait for ever.
 #include <deque>
 #include <map>
-#include <random>
 
 #include <fmt/ranges.h>
 
 #include "test/front/mount_pair.h"
 #include "test/front/users.h"
 #include "test/support/catch.h"
+#include "test/support/environment.h"
 
 using namespace corral;
 using namespace corral::test;
@@ -22,11 +22,6 @@ using namespace corral::test;
 namespace {
 
 using Mounts = std::vector<std::string>;
-
-std::uint64_t seed_of_today() {
-  const char* text = std::getenv("CORRAL_SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 0) : std::random_device{}();
-}
 
 /// One process that works on both mounts by turns, and knows what must be there.
 class Alternating {
@@ -163,7 +158,7 @@ class Alternating {
 
 TEST_CASE("what is done on one mount is seen on the other by the next system call", "[front]") {
   NEED_MOUNTS();
-  const std::uint64_t seed = seed_of_today();
+  const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
   MountPair pair({{[seed](const Mounts& mounts) { Alternating(mounts, seed).play(600); }}}, seed);
   CHECK(pair.run() == "");
@@ -272,7 +267,7 @@ void hammer(const Mounts& mounts, int user, std::uint64_t seed) {
 
 TEST_CASE("processes on two mounts lose nothing and never wait for ever", "[front]") {
   NEED_MOUNTS();
-  const std::uint64_t seed = seed_of_today();
+  const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
   std::vector<MountUser> users;
   constexpr int kUsers = kUsersPerMount * static_cast<int>(MountPair::kNodes);

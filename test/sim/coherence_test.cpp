@@ -1,7 +1,6 @@
 // Several nodes on one volume: what one has written the others read at once, nothing is lost, nobody waits for ever,
 // and the volume is sound in the end.
 #include <algorithm>
-#include <random>
 #include <set>
 
 #include "test/support/environment.h"
@@ -15,10 +14,6 @@ namespace {
 Task<int> reclaimed(Filesystem& filesystem) {
   co_await filesystem.reclaim_finished();
   co_return 0;
-}
-
-std::uint64_t fresh_seed() {
-  return test::number_from_environment("CORRAL_SEED", std::random_device{}());
 }
 
 }  // namespace

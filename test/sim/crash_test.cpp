@@ -1,6 +1,5 @@
 // Power cuts at every moment of a busy mount's life: after replay everything that was synced is there and the volume is
 // sound.
-#include <random>
 
 #include "base/sanitizers.h"
 #include "test/sim/world.h"
@@ -57,7 +56,7 @@ void tell(const Story& story) {
 }  // namespace
 
 TEST_CASE("whatever moment the power goes, what was synced is there and the volume is sound", "[crash]") {
-  const std::uint64_t fresh = number_from_environment("CORRAL_SEED", std::random_device{}());
+  const std::uint64_t fresh = fresh_seed();
   // Ten thousand cuts take half a minute of processor time, under sanitizers several.
   const std::uint64_t runs = number_from_environment("CORRAL_SEEDS", CORRAL_SANITIZED ? 8 : 40);
   const std::uint64_t cuts = number_from_environment("CORRAL_CUTS", CORRAL_SANITIZED ? 60 : 250);
@@ -73,7 +72,7 @@ TEST_CASE("whatever moment the power goes, what was synced is there and the volu
 
 TEST_CASE("a power cut while the log is full leaves what was synced and a sound volume", "[crash]") {
   Story story;
-  story.seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  story.seed = fresh_seed();
   story.block_size = static_cast<std::uint32_t>(number_from_environment("CORRAL_BLOCK_SIZE", 512));
   story.operations = 1500;
   story.long_life = true;

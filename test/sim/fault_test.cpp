@@ -1,5 +1,4 @@
 // Devices that fail and volumes that are full: every operation ends, what was synced stays, the volume stays sound.
-#include <random>
 
 #include "base/aligned_buffer.h"
 #include "test/sim/world.h"
@@ -41,10 +40,6 @@ struct Scene {
   MountOptions options;
   std::vector<std::unique_ptr<Client>> clients;
 };
-
-std::uint64_t first_seed() {
-  return number_from_environment("CORRAL_SEED", std::random_device{}());
-}
 
 constexpr std::uint32_t kBlockSizes[] = {4096, 512, 1024, 2048};
 
@@ -110,7 +105,7 @@ Task<Result<std::uint64_t>> free_blocks(Filesystem& filesystem) {
 }  // namespace
 
 TEST_CASE("on a device that fails every operation ends, and nothing that was synced is lost", "[fault]") {
-  const std::uint64_t first = first_seed();
+  const std::uint64_t first = fresh_seed();
   const std::uint64_t runs = number_from_environment("CORRAL_SEEDS", 40);
   for (std::uint64_t seed = first; seed < first + runs; ++seed) {
     const auto block_size =
@@ -139,7 +134,7 @@ TEST_CASE("on a device that fails every operation ends, and nothing that was syn
 
 TEST_CASE("a full volume refuses with ENOSPC, leaks nothing, and a power cut leaves it sound", "[fault]") {
   constexpr std::uint64_t kMebibytes = 20;
-  const std::uint64_t first = first_seed();
+  const std::uint64_t first = fresh_seed();
   const std::uint64_t runs = number_from_environment("CORRAL_SEEDS", 8);
   for (std::uint64_t seed = first; seed < first + runs; ++seed) {
     const auto block_size =

@@ -1,6 +1,5 @@
 // Nodes that die, and nodes that lose touch with the disk: what was synced stays, the others go on, the volume is
 // sound.
-#include <random>
 
 #include "test/support/environment.h"
 #include "test/support/mounted_cluster.h"
@@ -100,20 +99,20 @@ void deaths(std::uint64_t seed, std::vector<std::uint32_t> victims) {
 }  // namespace
 
 TEST_CASE("a node dies, whichever it is, and comes back", "[coherence]") {
-  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  const std::uint64_t seed = fresh_seed();
   for (std::uint32_t victim = 0; victim < 4; ++victim)
     deaths(seed + victim, {victim});
 }
 
 TEST_CASE("two nodes die, the leader first", "[coherence]") {
-  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  const std::uint64_t seed = fresh_seed();
   deaths(seed, {0, 1});
   deaths(seed + 1, {0, 3});
   deaths(seed + 2, {2, 0});
 }
 
 TEST_CASE("all nodes die at once, and what was synced is there for the next", "[coherence]") {
-  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
   MountedCluster cluster(3, seed);
   const BlockNo top = cluster.must(create(cluster[0], cluster.root(), "shared", directory()));
@@ -138,7 +137,7 @@ TEST_CASE("all nodes die at once, and what was synced is there for the next", "[
 }
 
 TEST_CASE("a node that does not reach the disk answers nothing from memory, and is fenced", "[coherence]") {
-  const std::uint64_t seed = number_from_environment("CORRAL_SEED", std::random_device{}());
+  const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
   MountedCluster cluster(3, seed);
   const BlockNo file = cluster.must(create(cluster[1], cluster.root(), "file", regular()));
