@@ -100,19 +100,9 @@ Inode& InodeTable::add(BlockNo address, std::uint64_t formal_number) {
   return added;
 }
 
-Inode* InodeTable::known(BlockNo address) {
-  if (auto found = inodes_.find(address); found != inodes_.end()) return found->second.get();
-  auto rested = resting_.extract(address);
-  if (rested.empty()) return nullptr;
-  Inode& inode = add(address, rested.mapped().formal_number);
-  inode.lookups = rested.mapped().lookups;
-  return &inode;
-}
-
 Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
-  Inode* inode = known(address);
+  InodeRef inode = find(address);
   if (inode == nullptr) return InodeRef(&add(address, formal_number));
-  InodeRef found(inode);
   if (inode->formal_number_ != formal_number) {
     // Only an inode that is referred to is sure to be still the one it was: other nodes do not free those.
     const bool may_be_stale = volume_.glocks.clustered() && inode->lookups == 0 && inode->opens == 0;
@@ -122,11 +112,16 @@ Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
     inode->told = {};
     inode->window.reset();
   }
-  return found;
+  return inode;
 }
 
 InodeRef InodeTable::find(BlockNo address) {
-  return InodeRef(known(address));
+  if (auto found = inodes_.find(address); found != inodes_.end()) return InodeRef(found->second.get());
+  auto rested = resting_.extract(address);
+  if (rested.empty()) return nullptr;
+  Inode& inode = add(address, rested.mapped().formal_number);
+  inode.lookups = rested.mapped().lookups;
+  return InodeRef(&inode);
 }
 
 void InodeTable::discard(Inode& inode) {

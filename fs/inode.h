@@ -131,7 +131,7 @@ class InodeTable {
   /// The inode object for an identity read from a dirent, the superblock or a file handle; does not read the dinode.
   /// ESTALE if an inode with another formal number is in use at that address.
   Result<InodeRef> get(BlockNo address, std::uint64_t formal_number);
-  /// Null if nobody knows the inode.
+  /// Null if nobody knows the inode. Wakes it if it rests.
   InodeRef find(BlockNo address);
   /// Takes the glock and reads the dinode. ESTALE if the block holds another inode (formal number) or none; a damaged
   /// dinode gives a corrupt error.
@@ -171,8 +171,6 @@ class InodeTable {
     std::uint64_t formal_number;
     std::uint64_t lookups;
   };
-  /// Null if nobody knows it. Wakes it if it rests.
-  Inode* known(BlockNo address);
   Inode& add(BlockNo address, std::uint64_t formal_number);
   void note_unused(Inode& inode);
   void rest(Inode& inode);

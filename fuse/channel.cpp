@@ -94,26 +94,10 @@ Message Channel::take_message(std::size_t length) {
   return Message(std::move(copy), bytes);
 }
 
-void Channel::answer(std::uint64_t unique, int error, std::span<const iovec> parts) {
-  if (closed()) return;
-  fuse_out_header header{.len = sizeof(header), .error = -error, .unique = unique};
-  std::array<iovec, kMostParts> all;
-  CHECK_INVARIANT(parts.size() < all.size());
-  all[0] = {&header, sizeof(header)};
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    all[i + 1] = parts[i];
-    header.len += static_cast<std::uint32_t>(parts[i].iov_len);
-  }
-  ssize_t written = writev(descriptor_->get(), all.data(), static_cast<int>(parts.size() + 1));
-  if (written >= 0 || errno == ENOENT || errno == ENODEV) return;
-  log_.error("answering the kernel: {}", strerror(errno));
-}
-
 namespace {
-/// Sends a notification. An errno value; what only means that the kernel has nothing to forget, or is gone, is not said
-/// to be an error by the callers.
-int notify(const FileDescriptor& descriptor, int code, std::span<const iovec> parts) {
-  fuse_out_header header{.len = sizeof(header), .error = code, .unique = 0};
+/// An answer or a notification: the header, with its length filled in, and what follows it. An errno value.
+int send(const FileDescriptor& descriptor, fuse_out_header header, std::span<const iovec> parts) {
+  header.len = sizeof(header);
   std::array<iovec, kMostParts> all;
   CHECK_INVARIANT(parts.size() < all.size());
   all[0] = {&header, sizeof(header)};
@@ -124,12 +108,25 @@ int notify(const FileDescriptor& descriptor, int code, std::span<const iovec> pa
   return writev(descriptor.get(), all.data(), static_cast<int>(parts.size() + 1)) < 0 ? errno : 0;
 }
 
+/// An errno value; what only means that the kernel has nothing to forget, or is gone, is not said to be an error by the
+/// callers.
+int notify(const FileDescriptor& descriptor, int code, std::span<const iovec> parts) {
+  return send(descriptor, {.len = 0, .error = code, .unique = 0}, parts);
+}
+
 int notify_of_inode(const FileDescriptor& descriptor, std::uint64_t node, std::int64_t offset, std::int64_t length) {
   fuse_notify_inval_inode_out notification{.ino = node, .off = offset, .len = length};
   iovec part{&notification, sizeof(notification)};
   return notify(descriptor, FUSE_NOTIFY_INVAL_INODE, {&part, 1});
 }
 }  // namespace
+
+void Channel::answer(std::uint64_t unique, int error, std::span<const iovec> parts) {
+  if (closed()) return;
+  const int failed = send(*descriptor_, {.len = 0, .error = -error, .unique = unique}, parts);
+  if (failed == 0 || failed == ENOENT || failed == ENODEV) return;
+  log_.error("answering the kernel: {}", strerror(failed));
+}
 
 bool Channel::invalidate_attributes(std::uint64_t node) {
   if (closed()) return true;

@@ -254,15 +254,19 @@ Caller Front::caller_of(const Request& request, std::uint32_t umask) {
   return {.uid = header.uid, .gid = header.gid, .pid = header.pid, .umask = umask};
 }
 
-fuse_entry_out Front::encode(const Entry& entry, std::optional<BlockNo> directory) {
-  const Validity validity{.names_seconds = directory ? caches_.names_seconds(*directory) : 0,
+fuse_entry_out Front::encode(const Entry& entry, BlockNo directory) {
+  const Validity validity{.names_seconds = caches_.names_seconds(directory),
                           .attributes_seconds = caches_.attributes_seconds(entry.attributes.inode)};
   return encode_entry(entry, numbers_, block_size_, validity);
 }
 
-fuse_entry_out Front::encode(const Entry& entry, std::optional<BlockNo> directory, KernelCaches::Stamp stamp) {
-  if (caches_.fresh(stamp)) return encode(entry, directory);
-  return encode_entry(entry, numbers_, block_size_, Validity{});
+/// What the kernel is told of an inode that it may have known before, it takes in without regard to an invalidation in
+/// between, before Linux 6.16 at least: such attributes are not to be remembered on a cluster mount.
+fuse_entry_out Front::encode_made(const Entry& entry, BlockNo directory, bool inode_is_new, KernelCaches::Stamp stamp) {
+  if (!caches_.fresh(stamp)) return encode_entry(entry, numbers_, block_size_, Validity{});
+  fuse_entry_out out = encode(entry, directory);
+  if (!inode_is_new && caches_.shared()) out.attr_valid = 0;
+  return out;
 }
 
 void Front::refuse(Request& request, const Error& error) {

@@ -2,11 +2,11 @@
 /// answers from the loop's thread.
 ///
 /// What the kernel may answer without us: with lock_nolock nobody else changes the volume, so names, absent names,
-/// attributes, pages, symlinks and directory listings stay valid for good; on a cluster mount
-/// what a glock protects stays valid until it comes down (kernel_caches.h), and there are no cached listings, no
-/// READDIRPLUS and no writeback cache. counters() shows what it did ask. Opening a file is always asked (immutable and
-/// append-only files must be refused), opening a directory only on a cluster mount. FLUSH is not needed. All
-/// permissions are checked by the kernel (default_permissions), ACLs included.
+/// attributes, pages, symlinks and directory listings stay valid for good; on a cluster mount what a glock protects
+/// stays valid until it comes down (kernel_caches.h), and there are no cached listings, no READDIRPLUS and no writeback
+/// cache. counters() shows what it did ask. Opening a file is always asked (immutable and append-only files must be
+/// refused), opening a directory only on a cluster mount. FLUSH is not needed. All permissions are checked by the
+/// kernel (default_permissions), ACLs included.
 ///
 /// Requests run to their end, as on any local disk filesystem: signals do not interrupt them.
 ///
@@ -146,10 +146,10 @@ class Front {
   BlockNo inode_of(const Request& request) const { return numbers_.to_inode(request.header().nodeid); }
   static Caller caller_of(const Request& request, std::uint32_t umask);
   Operations& operations() { return filesystem_.operations(); }
-  /// For an answer that is given at once; `directory` is where the name is, if it has one.
-  fuse_entry_out encode(const Entry& entry, std::optional<BlockNo> directory);
-  /// For an answer after something was awaited.
-  fuse_entry_out encode(const Entry& entry, std::optional<BlockNo> directory, KernelCaches::Stamp stamp);
+  /// For an answer that is given at once; `directory` is where the name is.
+  fuse_entry_out encode(const Entry& entry, BlockNo directory);
+  /// For the answer to who made a name, perhaps of an inode that there was, after something was awaited.
+  fuse_entry_out encode_made(const Entry& entry, BlockNo directory, bool inode_is_new, KernelCaches::Stamp stamp);
   std::uint64_t wanted_flags() const;
   /// An answer of an errno value; errors of device and volume are also logged, each message once.
   void refuse(Request& request, const Error& error);

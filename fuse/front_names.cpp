@@ -32,8 +32,6 @@ Task<Result<>> Front::stable_names(BlockNo directory) {
   co_return co_await operations().fsync(directory, false);
 }
 
-/// What the kernel is told of an inode that it may have known before, it takes in without regard to an invalidation in
-/// between, before Linux 6.16 at least: such attributes are not to be remembered on a cluster mount.
 Task<void> Front::answer_new_entry(Request request, Result<Entry> entry, bool inode_is_new) {
   if (!entry) co_return refuse(request, entry.error());
   const KernelCaches::Stamp stamp = caches_.now();
@@ -41,9 +39,7 @@ Task<void> Front::answer_new_entry(Request request, Result<Entry> entry, bool in
     operations().forget(entry->attributes.inode, 1);
     co_return refuse(request, stable.error());
   }
-  fuse_entry_out answer = encode(*entry, inode_of(request), stamp);
-  if (!inode_is_new && caches_.shared()) answer.attr_valid = 0;
-  request.succeed_with(answer);
+  request.succeed_with(encode_made(*entry, inode_of(request), inode_is_new, stamp));
 }
 
 Task<void> Front::answer_changed(Request request, Result<> changed) {
@@ -105,9 +101,7 @@ Task<void> Front::answer_created(Request request, Result<Entry> entry, fuse_crea
     operations().forget(inode, 1);
     co_return refuse(request, opened.error());
   }
-  fuse_entry_out answer = encode(*entry, inode_of(request), stamp);
-  if (!is_new && caches_.shared()) answer.attr_valid = 0;
-  request.succeed_with(answer, *opened);
+  request.succeed_with(encode_made(*entry, inode_of(request), is_new, stamp), *opened);
 }
 
 Task<void> Front::create(Request request) {

@@ -28,7 +28,6 @@ KernelCaches::KernelCaches(EventLoop& loop, Channel& channel, Filesystem& filesy
       filesystem_(filesystem),
       numbers_(filesystem.root()),
       shared_(filesystem.glocks().clustered()),
-      validity_{.names_seconds = kForeverSeconds, .attributes_seconds = kForeverSeconds},
       threads_(loop, kMostThreads),
       prunings_(loop.executor()) {
   if (!shared_) return;
@@ -37,7 +36,7 @@ KernelCaches::KernelCaches(EventLoop& loop, Channel& channel, Filesystem& filesy
 }
 
 void KernelCaches::agree(std::uint32_t minor) {
-  if (shared_ && minor < protocol::kMinorOfPrune) validity_.names_seconds = 0;
+  if (shared_ && minor < protocol::kMinorOfPrune) names_may_stay_ = false;
 }
 
 void KernelCaches::stop() {
@@ -56,19 +55,19 @@ bool KernelCaches::fresh(Stamp stamp) const {
 }
 
 std::uint64_t KernelCaches::attributes_seconds(BlockNo inode) {
-  if (!shared_) return validity_.attributes_seconds;
+  if (!shared_) return kForeverSeconds;
   InodeRef known = filesystem_.inodes().find(inode);
   if (known == nullptr) return 0;
   known->told.attributes = true;
-  return validity_.attributes_seconds;
+  return kForeverSeconds;
 }
 
 std::uint64_t KernelCaches::names_seconds(BlockNo directory) {
-  if (!shared_) return validity_.names_seconds;
-  InodeRef known = filesystem_.inodes().find(directory);
+  if (!shared_) return kForeverSeconds;
+  InodeRef known = names_may_stay_ ? filesystem_.inodes().find(directory) : nullptr;
   if (known == nullptr) return 0;
-  known->told.names |= validity_.names_seconds != 0;
-  return validity_.names_seconds;
+  known->told.names = true;
+  return kForeverSeconds;
 }
 
 void KernelCaches::told_data(BlockNo inode) {

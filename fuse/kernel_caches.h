@@ -6,8 +6,7 @@
 /// - Attributes: INVAL_INODE without a range, which waits for nothing. A reply that makes the kernel know the inode may
 ///   be on its way still; then the notification is repeated until the kernel knows it or has forgotten it.
 /// - Names: the epoch of all names of the mount (Linux 6.16), which waits for nothing. INVAL_ENTRY would wait for
-/// requests
-///   in the directory, and they perhaps for the glock that is to be given up. Older kernels may keep no names.
+///   requests in the directory, and they perhaps for the glock that is to be given up. Older kernels may keep no names.
 /// - Pages: INVAL_INODE with a range, on a helper thread, because it waits for READs, and sends WRITEs of its own, and
 ///   they may wait for the very glock. READs that wait already are left out: their pages are locked and empty, and what
 ///   they will be filled with is read under the next grant. If the notification does not return, what waits for the
@@ -101,7 +100,7 @@ class KernelCaches {
   Filesystem& filesystem_;
   NodeNumbers numbers_;
   const bool shared_;
-  Validity validity_;
+  bool names_may_stay_ = true;  ///< the kernel can be told to forget them
   bool stopped_ = false;
   std::multimap<BlockNo, Reading::Range> readings_;
   HelperThreads threads_;
