@@ -29,6 +29,7 @@
 namespace corral::sim {
 
 using test::formatted_volume;
+using test::fresh_seed;
 using test::fsck_gfs2;
 using test::number_from_environment;
 
