@@ -36,6 +36,9 @@ class LinkUser {
   virtual void connected(Member peer) = 0;
   /// Messages to and from the peer that are not here yet never will be.
   virtual void disconnected(Member peer) = 0;
+  /// After a break, perhaps more than once: the host that the peer was connected from says that nobody listens at the
+  /// peer's port. Its process has ended, unless something on the way answers in the host's place.
+  virtual void refused(Member peer) { (void)peer; }
 };
 
 class Link {

@@ -22,6 +22,7 @@ const char* words_for(MembershipEnded::Why why) {
 Membership::Membership(Environment environment, Header header, NodeOptions options, Random random)
     : environment_(std::move(environment)),
       core_(header, std::move(options), random),
+      look_again_(environment_.executor),
       own_slot_(environment_.executor),
       scope_(environment_.executor) {
   scope_.spawn(scan_loop());
@@ -57,6 +58,12 @@ void Membership::disconnected(Member peer) {
   perform(core_.disconnected(peer));
 }
 
+void Membership::refused(Member peer) {
+  Actions actions = core_.refused(peer);
+  if (!actions.empty()) environment_.log.info("membership {}: nothing listens at its port any more", peer.describe());
+  perform(std::move(actions));
+}
+
 void Membership::perform(Actions actions) {
   for (Action& action : actions)
     perform_one(std::move(action));
@@ -80,6 +87,8 @@ void Membership::perform_one(Action action) {
     scope_.spawn(carry_out(std::move(*record)));
   } else if (auto* slot = std::get_if<FreeSlot>(&action)) {
     scope_.spawn(carry_out(*slot));
+  } else if (std::get_if<LookAgain>(&action) != nullptr) {
+    look_again_.set();
   } else if (auto* installed = std::get_if<ViewInstalled>(&action)) {
     environment_.log.info("membership view={} members={} first={}", installed->view.number.value,
                           installed->view.members.size(), installed->first);
@@ -123,7 +132,8 @@ Task<Result<Scan>> Membership::scan() {
 
 Task<void> Membership::scan_loop() {
   while (core_.phase() != MembershipCore::Phase::ended) {
-    const Time next = environment_.executor.now() + core_.timing().heartbeat_interval;
+    const Time begin = environment_.executor.now();
+    look_again_.reset();
     Result<Scan> seen = co_await scan();
     if (seen) {
       perform(core_.scanned(*seen));
@@ -132,7 +142,7 @@ Task<void> Membership::scan_loop() {
     } else {
       environment_.log.warning("membership cannot read the cluster area: {}", seen.error().describe());
     }
-    co_await environment_.executor.sleep_until(next);
+    co_await look_again_.wait_until(begin + core_.scan_interval());
   }
 }
 

@@ -79,6 +79,7 @@ class Membership final : private LinkUser {
   void received(Member from, std::span<const std::byte> message) override;
   void connected(Member peer) override;
   void disconnected(Member peer) override;
+  void refused(Member peer) override;
 
   void perform(Actions actions);
   void perform_one(Action action);
@@ -98,6 +99,7 @@ class Membership final : private LinkUser {
   MembershipCore core_;
   Link* link_ = nullptr;
   std::vector<Peer> peers_;
+  Event look_again_;
   /// A slot has one writer at a time: heartbeats, claim and freeing of the own slot take turns.
   Mutex own_slot_;
   Scope scope_;

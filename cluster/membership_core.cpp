@@ -52,6 +52,7 @@ Actions MembershipCore::scanned(const Scan& scan) {
   monitor_.scanned(scan.began, scan.ended, scan.slots);
   if (scan.record.generation >= record_.generation) record_ = scan.record;
   if (!first_scan_) first_scan_ = scan.began;
+  std::erase_if(refused_, [this](const Member& member) { return !monitor_.holds(member); });
   for (const Member& peer : connected_)
     send(peer, {.type = MembershipMessage::Type::ping});
   switch (phase_) {
@@ -216,6 +217,7 @@ Votes MembershipCore::votes() const {
 
 Actions MembershipCore::connected(Member peer) {
   connected_.insert(peer);
+  refused_.erase(peer);
   return take();
 }
 
@@ -225,6 +227,21 @@ Actions MembershipCore::disconnected(Member peer) {
   if (change_ && !change_->recording && std::ranges::find(change_->members, peer) != change_->members.end())
     change_->unanswered.insert(peer);
   return take();
+}
+
+Actions MembershipCore::refused(Member peer) {
+  if (phase_ != Phase::member || hears(peer) || !refused_.insert(peer).second) return {};
+  actions_.push_back(LookAgain{});
+  return take();
+}
+
+/// Shorter while there is a death to deal with that is known of already.
+Duration MembershipCore::scan_interval() const {
+  constexpr int kHurry = 5;
+  const bool hurry = phase_ == Phase::member && std::ranges::any_of(refused_, [this](const Member& member) {
+                       return view_.contains(member) || awaiting_recovery_.contains(member);
+                     });
+  return hurry ? timing_.heartbeat_interval / kHurry : timing_.heartbeat_interval;
 }
 
 Actions MembershipCore::received(Time now, Member from, const MembershipMessage& message) {
@@ -253,7 +270,8 @@ Actions MembershipCore::received(Time now, Member from, const MembershipMessage&
       take_prepare(from, message);
       break;
     case Type::prepared:
-      if (change_ && !change_->recording && change_->number.value == message.number) change_->unanswered.erase(from);
+      if (!change_ || change_->recording || change_->number.value != message.number) break;
+      if (change_->unanswered.erase(from) > 0 && change_->unanswered.empty()) actions_.push_back(LookAgain{});
       break;
     case Type::commit:
       if (promised_.value == message.number && promised_to_ == from && promised_ > view_.number)

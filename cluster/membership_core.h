@@ -11,8 +11,8 @@
 ///     ended      refused, lost or left; a new incarnation is another object
 ///
 /// Who may serve: only a member whose lease has not run out, see may_serve(). A view without a node is installed only
-/// after that node was fenced and then silent for the failure timeout, which is longer than its lease: no two views can
-/// serve at the same time.
+/// after that node was fenced and then silent for the failure timeout, which is longer than its lease, or its process
+/// has ended, as its host says (process_ended()): no two views can serve at the same time.
 #pragma once
 
 #include <bitset>
@@ -72,6 +72,8 @@ struct RecordView {
 struct FreeSlot {
   Member member;
 };
+/// Read the area now, not only when the interval has passed: there is something to go on with.
+struct LookAgain {};
 
 // What the layers above must know.
 
@@ -100,7 +102,7 @@ struct MembershipEnded {
   Error reason;
 };
 
-using Action = std::variant<ClaimSlot, OpenLink, SendMessage, FenceNode, RecordView, FreeSlot, ViewInstalled,
+using Action = std::variant<ClaimSlot, OpenLink, SendMessage, FenceNode, RecordView, FreeSlot, LookAgain, ViewInstalled,
                             RecoverNode, NodeRecovered, MembershipEnded>;
 using Actions = std::vector<Action>;
 
@@ -129,6 +131,8 @@ class MembershipCore {
   Actions recorded(Time now, const Result<ViewRecord>& result);
   Actions connected(Member peer);
   Actions disconnected(Member peer);
+  /// See LinkUser::refused().
+  Actions refused(Member peer);
   Actions received(Time now, Member from, const MembershipMessage& message);
   /// The layer above has replayed the journal.
   Actions recovered(Member member);
@@ -137,6 +141,8 @@ class MembershipCore {
   /// The layer above uses its journal no more, which is clean: leave the cluster.
   Actions leave();
 
+  /// From the begin of one reading of the area to the next.
+  Duration scan_interval() const;
   /// What the next heartbeat writes; none where nothing is to be written.
   std::optional<Slot> next_heartbeat();
 
@@ -180,6 +186,8 @@ class MembershipCore {
   void notice_recovered();
   bool joins(NodeId node) const;
   std::vector<Member> earlier_members(const View& view) const;
+  bool process_ended(Member member) const;
+  bool is_dead(Member member) const;
   bool is_gone(Member member) const;
   bool hears(Member member) const { return connected_.contains(member); }
   std::bitset<kSlots> heard() const;
@@ -241,7 +249,8 @@ class MembershipCore {
   Member promised_to_{};
 
   std::set<Member> connected_;
-  bool broken_ = false;  ///< a connection between members broke since the view was installed
+  std::set<Member> refused_;  ///< whose hosts said that they have ended
+  bool broken_ = false;       ///< a connection between members broke since the view was installed
   bool leaving_ = false;
   bool leads_ = false;
   bool outvoted_ = false;            ///< others may go on, this node must not

@@ -17,14 +17,25 @@ bool contains(const std::vector<Member>& members, Member member) {
 }
 }  // namespace
 
-/// True when the node can write nothing more and, as its lease has run out, serves nothing more.
+/// True when the node's process has ended: its host refuses connections, and a living one, which something on the way
+/// may keep from being reached, would have written another heartbeat.
+bool MembershipCore::process_ended(Member member) const {
+  return refused_.contains(member) && !hears(member) && monitor_.holds(member) &&
+         monitor_.silence(member.node) >= timing_.ended_after;
+}
+
+bool MembershipCore::is_dead(Member member) const {
+  return monitor_.life(member.node) == Life::dead || process_ended(member);
+}
+
+/// True when the node can write nothing more and, as it has ended or its lease has run out, serves nothing more.
 bool MembershipCore::is_gone(Member member) const {
   auto fenced = fenced_.find(member);
   if (fenced == fenced_.end() || monitor_.last_scan() <= fenced->second) return false;
   // Where another wrote over its slot nothing tells when it was last heard.
   const Duration silence =
       monitor_.holds(member) ? monitor_.silence(member.node) : monitor_.last_scan() - fenced->second;
-  return silence >= timing_.failure_timeout;
+  return silence >= timing_.failure_timeout || process_ended(member);
 }
 
 void MembershipCore::fence(Member victim) {
@@ -38,6 +49,7 @@ Actions MembershipCore::fenced(Time now, Member victim, const Result<>& result) 
   if (phase_ == Phase::ended) return {};
   if (result) {
     fenced_[victim] = now;
+    actions_.push_back(LookAgain{});
   } else {
     end_if_fenced(result.error());
   }
@@ -52,7 +64,7 @@ std::vector<Voter> MembershipCore::living_voters() const {
     const Slot* slot = monitor_.slot(member.node);
     if (member == self_) {
       voters.push_back({.node = self_.node, .health = options_.health, .hears = heard()});
-    } else if (monitor_.life(member.node) != Life::dead) {
+    } else if (!is_dead(member)) {
       // Where another wrote over its slot, until its next heartbeat, it is not known to hear anybody.
       voters.push_back(monitor_.holds(member) ? Voter{member.node, slot->health, slot->hears} : Voter{member.node});
     }
@@ -62,7 +74,7 @@ std::vector<Voter> MembershipCore::living_voters() const {
 
 bool MembershipCore::any_late() const {
   return std::ranges::any_of(view_.members, [this](const Member& member) {
-    return member != self_ && monitor_.life(member.node) == Life::late;
+    return member != self_ && monitor_.life(member.node) == Life::late && !process_ended(member);
   });
 }
 
@@ -280,7 +292,7 @@ Actions MembershipCore::recorded(Time now, const Result<ViewRecord>& result) {
 /// Slots of nodes that are in no view and live no more: fenced, handed to the layer above, freed when it has done.
 void MembershipCore::drive_recovery() {
   for (const Slot* slot : monitor_.occupied()) {
-    if (!view_.contains(slot->member())) recover_when_gone(slot->member(), monitor_.life(slot->id) == Life::dead);
+    if (!view_.contains(slot->member())) recover_when_gone(slot->member(), is_dead(slot->member()));
   }
   for (const Member& member : awaiting_recovery_) {
     const Slot* slot = monitor_.slot(member.node);

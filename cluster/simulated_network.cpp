@@ -81,6 +81,7 @@ Task<void> SimulatedNetwork::run() {
 
 Link& SimulatedNetwork::add(Member member) {
   CHECK_INVARIANT(end_of(member.node) == nullptr);
+  silent_.erase(member.node);
   End& end = *ends_.emplace(member.node, std::make_unique<End>(*this, member)).first->second;
   for (auto& [node, other] : ends_) {
     if (node == member.node) continue;
@@ -94,6 +95,7 @@ void SimulatedNetwork::kill(Member member, bool silent) {
   CHECK_INVARIANT(end != nullptr && end->self() == member);
   auto connections = end->connections();
   ends_.erase(member.node);
+  if (silent) silent_.insert(member.node);
   for (const auto& [node, connection] : connections) {
     if (connection.number == 0) continue;
     const bool reset_arrives = !silent && !cut_between(member.node, node);
@@ -106,6 +108,7 @@ void SimulatedNetwork::connect_if_possible(NodeId a, NodeId b) {
   End* one = end_of(a);
   End* other = end_of(b);
   if (one == nullptr || other == nullptr || cut_between(a, b) || cut_between(b, a)) return;
+  if (refusing_.contains(a) || refusing_.contains(b)) return;
   // A half-open end first has to learn that its old connection has gone.
   if (one->to(b).number != 0 || other->to(a).number != 0) return;
   const std::uint64_t number = next_connection_++;
@@ -182,7 +185,18 @@ void SimulatedNetwork::learn_broken(NodeId at, NodeId peer, std::uint64_t connec
   const Member self = end->self();
   end->tell_users([gone](LinkUser& user) { user.disconnected(gone); });
   if (on_disconnect) on_disconnect(self, gone);
-  later(options_.reconnect_delay, [this, at, peer] { connect_if_possible(at, peer); });
+  later(options_.reconnect_delay, [this, at, peer, gone] {
+    connect_if_possible(at, peer);
+    tell_if_refused(at, gone);
+  });
+}
+
+void SimulatedNetwork::tell_if_refused(NodeId at, Member gone) {
+  End* end = end_of(at);
+  const bool reaches_host = !silent_.contains(gone.node) && !cut_between(at, gone.node) && !cut_between(gone.node, at);
+  const bool listens = end_of(gone.node) != nullptr && !refusing_.contains(gone.node) && !refusing_.contains(at);
+  if (end == nullptr || listens || !reaches_host) return;
+  end->tell_users([gone](LinkUser& user) { user.refused(gone); });
 }
 
 void SimulatedNetwork::cut(NodeId from, NodeId to) {
@@ -199,7 +213,20 @@ void SimulatedNetwork::heal(NodeId from, NodeId to) {
   later(options_.reconnect_delay, [this, from, to] { connect_if_possible(from, to); });
 }
 
+void SimulatedNetwork::refuse(NodeId node) {
+  refusing_.insert(node);
+  for (auto& [other, end] : ends_) {
+    if (other != node) break_connection(node, other);
+  }
+}
+
 void SimulatedNetwork::heal_all() {
+  refusing_.clear();
+  for (auto& [a, first] : ends_) {
+    for (auto& [b, second] : ends_) {
+      if (a < b) later(options_.reconnect_delay, [this, one = a, other = b] { connect_if_possible(one, other); });
+    }
+  }
   std::vector<std::pair<NodeId, NodeId>> cut_paths;
   for (auto& [pair, path] : paths_) {
     if (path.cut) cut_paths.push_back(pair);

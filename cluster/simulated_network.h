@@ -1,5 +1,6 @@
 /// A network under virtual time: latency, jitter between pairs, cuts in one direction, connections that break at one
-/// end before the other knows, processes that die with a reset and hosts that fall silent. A seed replays it.
+/// end before the other knows, processes that die with a reset, whose hosts then refuse connections, and hosts that
+/// fall silent. A seed replays it.
 ///
 /// Messages of one pair of nodes keep their order in each direction; nothing orders those of different pairs. A message
 /// into a cut waits, as TCP would send it again; when it has waited for `stall_timeout` the sender's end gives the
@@ -12,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -54,6 +56,9 @@ class SimulatedNetwork {
   void cut(NodeId from, NodeId to);
   void heal(NodeId from, NodeId to);
   void heal_all();
+  /// Something on the way to this node answers connections in its host's place, refusing them, and breaks those there
+  /// are, until heal_all().
+  void refuse(NodeId node);
   /// Breaks the connection of two nodes now, as a lost packet and its timeout would: whichever end learns first, the
   /// other is told a latency later.
   void break_connection(NodeId a, NodeId b);
@@ -87,6 +92,7 @@ class SimulatedNetwork {
   void deliver(NodeId from, NodeId to, const Packet& packet);
   void watch_for_stall(NodeId from, NodeId to);
   void connect_if_possible(NodeId a, NodeId b);
+  void tell_if_refused(NodeId at, Member gone);
   /// `first` gives the connection up; the other end learns it as the paths allow.
   void give_up(NodeId first, NodeId other, std::uint64_t connection);
   /// The end at `at` learns that its connection to `peer` has gone, if it still is that connection.
@@ -101,6 +107,8 @@ class SimulatedNetwork {
   SimulatedNetworkOptions options_;
   std::map<NodeId, std::unique_ptr<End>> ends_;
   std::map<std::pair<NodeId, NodeId>, Path> paths_;
+  std::set<NodeId> silent_;    ///< hosts that have gone along with their process
+  std::set<NodeId> refusing_;  ///< see refuse()
   /// What happens when, in order of time, then of being asked for.
   std::map<std::pair<Time, std::uint64_t>, std::function<void()>> agenda_;
   std::uint64_t sequence_ = 0;

@@ -11,6 +11,7 @@ namespace corral::cluster {
 struct Timing {
   Duration failure_timeout;     ///< a node silent for so long is dead
   Duration heartbeat_interval;  ///< from one writing of the own slot, and reading of the others', to the next
+  Duration ended_after;         ///< a node whose host refuses connections, and that is silent for so long, has ended
   Duration late_after;          ///< silent for so long a node is late: what it last said is not relied on
   Duration lease;               ///< a node serves so long after the begin of its last heartbeat that succeeded
   Duration link_grace;          ///< members that do not hear each other for so long are a split
@@ -22,6 +23,7 @@ struct Timing {
     const Duration timeout = std::chrono::milliseconds(settings.failure_timeout_ms);
     return {.failure_timeout = timeout,
             .heartbeat_interval = timeout / 10,
+            .ended_after = timeout / 8,
             .late_after = timeout / 10 * 4,
             .lease = timeout / 4 * 3,
             .link_grace = timeout / 2,

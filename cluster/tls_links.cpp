@@ -103,6 +103,22 @@ std::uint16_t port_of(int socket) {
   return ntohs(address.sin6_port);  // at the same place in both families
 }
 
+/// Where the other end of a connection is; none if it has broken.
+std::optional<Address> peer_address_of(int socket) {
+  sockaddr_in6 six{};
+  socklen_t length = sizeof(six);
+  if (getpeername(socket, reinterpret_cast<sockaddr*>(&six), &length) != 0) return std::nullopt;
+  Address address{};
+  if (six.sin6_family == AF_INET6) {
+    std::memcpy(address.data(), &six.sin6_addr, address.size());
+  } else {
+    const auto& four = reinterpret_cast<const sockaddr_in&>(six);
+    address[10] = address[11] = 0xFF;
+    std::memcpy(address.data() + 12, &four.sin_addr, 4);
+  }
+  return address;
+}
+
 }  // namespace
 
 struct TlsLinks::Connection {
@@ -114,6 +130,9 @@ struct TlsLinks::Connection {
   TlsStream::Side side;
   TlsStream tls;
   Member peer{};             ///< of a client's side from the begin, else once it has said so
+  Address address{};         ///< of a client's side: where it connects to
+  bool probe = false;        ///< only asks whether anybody listens
+  bool refused = false;      ///< nobody does
   bool greeted = false;      ///< our greeting was sent
   bool established = false;  ///< both have said who they are
   bool told = false;         ///< users know of it
@@ -130,7 +149,8 @@ struct TlsLinks::PeerState {
   Peer peer;
   std::size_t next_address = 0;
   Time next_attempt{};
-  std::uint64_t connection = 0;  ///< established, or (client's side) on its way; 0: none
+  std::uint64_t connection = 0;       ///< established, or (client's side) on its way; 0: none
+  std::optional<Address> reached_at;  ///< of the last connection that was established
 };
 
 Result<std::unique_ptr<TlsLinks>> TlsLinks::listen(EventLoop& loop, LinkOptions options, Logger log) {
@@ -269,7 +289,13 @@ EventLoop::Drained TlsLinks::drain() {
     }
     auto found = connections_.find(number);
     if (found == connections_.end() || found->second->broken) continue;
-    if ((event.events & EPOLLOUT) != 0) flush(*found->second);
+    if ((event.events & EPOLLOUT) != 0) {
+      if (found->second->probe && (event.events & EPOLLERR) == 0) {
+        fail_connection(*found->second, "somebody listens there");
+        continue;
+      }
+      flush(*found->second);
+    }
     if ((event.events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) continue;
     // A user's answer to what was received may have closed everything.
     found = connections_.find(number);
@@ -283,7 +309,8 @@ void TlsLinks::read_from(Connection& connection) {
   std::array<std::byte, kReadBytes> bytes;
   const ssize_t got = ::recv(connection.socket.get(), bytes.data(), bytes.size(), 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (got <= 0) return fail_connection(connection, got == 0 ? "it has closed the connection" : std::strerror(errno));
+  if (got < 0) return fail_connection(connection, errno);
+  if (got == 0) return fail_connection(connection, "it has closed the connection");
   if (!connection.established) {
     connection.stranger_bytes += static_cast<std::size_t>(got);
     if (connection.stranger_bytes > kStrangerBytesMax && connection.side == TlsStream::Side::server)
@@ -357,6 +384,7 @@ void TlsLinks::establish(Connection& connection, Member peer) {
     }
   }
   state.connection = connection.number;
+  state.reached_at = peer_address_of(connection.socket.get());
   connection.told = true;
   tell_users(&LinkUser::connected, peer);
 }
@@ -371,7 +399,7 @@ void TlsLinks::flush(Connection& connection) {
     const ssize_t sent = ::send(connection.socket.get(), connection.output.data() + connection.output_sent,
                                 connection.output.size() - connection.output_sent, MSG_NOSIGNAL);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOTCONN)) return watch_writable(connection, true);
-    if (sent < 0) return fail_connection(connection, std::strerror(errno));
+    if (sent < 0) return fail_connection(connection, errno);
     connection.output_sent += static_cast<std::size_t>(sent);
   }
   connection.output.clear();
@@ -395,10 +423,17 @@ void TlsLinks::fail_connection(Connection& connection, const std::string& why) {
   work_.notify_all();
 }
 
+void TlsLinks::fail_connection(Connection& connection, int system_error) {
+  connection.refused = system_error == ECONNREFUSED;
+  fail_connection(connection, std::strerror(system_error));
+}
+
+/// To one whose part it is to connect here: asks whether it listens, no more.
 void TlsLinks::connect_to(PeerState& state) {
   const Peer& peer = state.peer;
-  if (peer.addresses.empty()) return;
-  const Address& address = peer.addresses[state.next_address++ % peer.addresses.size()];
+  const bool probe = peer.member.node > self_.node;
+  if (probe ? !state.reached_at : peer.addresses.empty()) return;
+  const Address address = probe ? *state.reached_at : peer.addresses[state.next_address++ % peer.addresses.size()];
   const int family = is_mapped_4(address) ? AF_INET : AF_INET6;
   FileDescriptor socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) return;
@@ -406,10 +441,14 @@ void TlsLinks::connect_to(PeerState& state) {
   const sockaddr_in four = socket_address_4(address, peer.port);
   const int result = family == AF_INET ? ::connect(socket.get(), generic(four), sizeof(four))
                                        : ::connect(socket.get(), generic(six), sizeof(six));
-  if (result != 0 && errno != EINPROGRESS) return;
+  const int error = result == 0 || errno == EINPROGRESS ? 0 : errno;
   Connection& connection = add(std::move(socket), TlsStream::Side::client);
   connection.peer = peer.member;
+  connection.address = address;
+  connection.probe = probe;
+  if (probe) connection.output.clear();
   state.connection = connection.number;
+  if (error != 0) fail_connection(connection, error);
 }
 
 /// Takes broken connections away and tells users.
@@ -427,10 +466,19 @@ void TlsLinks::reap() {
     auto peer = peers_.find(connection->peer);
     if (peer != peers_.end() && peer->second.connection == connection->number) {
       peer->second.connection = 0;
-      peer->second.next_attempt = loop_.clock().now() + options_.retry_interval;
+      peer->second.next_attempt = loop_.clock().now();
+      if (!connection->told) peer->second.next_attempt += options_.retry_interval;
+      // Where it was reached is where to look for it first.
+      if (connection->told && peer->second.next_address > 0) --peer->second.next_address;
     }
+    const bool refused = connection->refused && peer != peers_.end() && peer->second.reached_at == connection->address;
     if (connection->told) tell_users(&LinkUser::disconnected, connection->peer);
+    if (refused) tell_users(&LinkUser::refused, connection->peer);
   }
+}
+
+bool TlsLinks::is_ours_to_try(Member member, const PeerState& state) const {
+  return open_ && state.connection == 0 && (member.node < self_.node || state.reached_at);
 }
 
 Time TlsLinks::next_deadline() const {
@@ -439,7 +487,7 @@ Time TlsLinks::next_deadline() const {
     if (!connection->established) next = std::min(next, connection->deadline);
   }
   for (const auto& [member, state] : peers_) {
-    if (member.node < self_.node && state.connection == 0) next = std::min(next, state.next_attempt);
+    if (is_ours_to_try(member, state)) next = std::min(next, state.next_attempt);
   }
   return next;
 }
@@ -453,12 +501,12 @@ Task<void> TlsLinks::work() {
         fail_connection(*connection, "it did not say who it is");
       if (!connection->broken && !connection->watching_writable && !connection->output.empty()) flush(*connection);
     }
-    reap();
     for (auto& [member, state] : peers_) {
-      if (!open_ || member.node >= self_.node || state.connection != 0 || state.next_attempt > now) continue;
+      if (!is_ours_to_try(member, state) || state.next_attempt > now) continue;
       state.next_attempt = now + options_.retry_interval;
       connect_to(state);
     }
+    reap();
     co_await work_.wait_until(next_deadline());
   }
 }

@@ -5,6 +5,9 @@
 /// very lives that set_peers() names come through, a newer connection of the same peer in place of the older. Section
 /// "Links" of docs/SPEC.md has the bytes.
 ///
+/// When a connection has broken, either node asks the address that the peer was connected from whether anybody listens
+/// at the peer's port, and tells users if the host says no.
+///
 /// A stranger costs a socket for a short time: connections that have not said who they are are bounded in number, bytes
 /// and time, and tell nobody anything. All runs on the loop's thread.
 #pragma once
@@ -74,12 +77,14 @@ class TlsLinks final : public LinkProvider, private Link {
   bool take_greeting(Connection& connection, std::span<const std::byte> frame);
   void establish(Connection& connection, Member peer);
   void tell_users(void (LinkUser::*event)(Member), Member peer);
+  bool is_ours_to_try(Member member, const PeerState& state) const;
   void connect_to(PeerState& peer);
   Connection& add(FileDescriptor socket, TlsStream::Side side);
   void send_frame(Connection& connection, std::uint8_t kind, std::span<const std::byte> payload);
   void send_greeting(Connection& connection);
   void flush(Connection& connection);
   void fail_connection(Connection& connection, const std::string& why);
+  void fail_connection(Connection& connection, int system_error);
   void watch_writable(Connection& connection, bool writable);
   void reap();
   Task<void> work();

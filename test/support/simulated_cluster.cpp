@@ -236,10 +236,12 @@ std::string SimulatedCluster::describe() const {
       continue;
     }
     const auto& core = one->membership->core();
-    text += fmt::format(" [{} slot {} phase {} view {} of {}{}{}{}{}]", one->name, core.self().node.value,
-                        static_cast<int>(core.phase()), core.view().number.value, core.view().members.size(),
-                        one->serves() ? " serves" : "", core.is_leader() ? " leads" : "", one->paused ? " paused" : "",
-                        one->end ? " " + one->end->reason.describe() : "");
+    text +=
+        fmt::format(" [{} slot {} phase {} view {} of {}{}{}{}{}{}]", one->name, core.self().node.value,
+                    static_cast<int>(core.phase()), core.view().number.value, core.view().members.size(),
+                    one->serves() ? " serves" : "", core.is_leader() ? " leads" : "", one->paused ? " paused" : "",
+                    one->not_recovered.empty() ? "" : fmt::format(" misses {}", one->not_recovered.begin()->describe()),
+                    one->end ? " " + one->end->reason.describe() : "");
   }
   return text;
 }

@@ -185,6 +185,9 @@ class NodeLinks final : public cluster::LinkProvider, private Link, private Link
   void disconnected(Member peer) override {
     enqueue([this, peer] { user_->disconnected(peer); });
   }
+  void refused(Member peer) override {
+    enqueue([this, peer] { user_->refused(peer); });
+  }
   void enqueue(std::function<void()> event) {
     queue_.push_back(std::move(event));
     arrived_.notify_all();

@@ -57,12 +57,17 @@ struct Recorder final : LinkUser {
     ++breaks;
     changed.notify_all();
   }
+  void refused(Member peer) override {
+    refusals.push_back(peer);
+    changed.notify_all();
+  }
   bool hears(Member peer) const { return std::ranges::count(peers, peer) == 1; }
 
   Signal changed;
   std::vector<Member> peers;
   std::vector<std::pair<Member, std::string>> messages;
   std::uint32_t breaks = 0;
+  std::vector<Member> refusals;
 };
 
 template <class Condition>
@@ -216,6 +221,40 @@ TEST_CASE("a peer that goes is missed, and its next life is met") {
     other.links->set_peers({restarted->as_peer()});
     REQUIRE(other.connects_to(*restarted));
     REQUIRE(restarted->connects_to(other));
+  }
+}
+
+TEST_CASE("a host says when a peer's process has ended, but not while it listens") {
+  EventLoop loop;
+  auto low = std::make_unique<End>(loop, 1, 10, options_with(1));
+  auto high = std::make_unique<End>(loop, 2, 20, options_with(1));
+  auto third = std::make_unique<End>(loop, 3, 30, options_with(1));
+  const auto introduce = [](End& one, std::vector<Peer> peers) { one.links->set_peers(std::move(peers)); };
+  introduce(*low, {high->as_peer(), third->as_peer()});
+  introduce(*high, {low->as_peer(), third->as_peer()});
+  introduce(*third, {low->as_peer(), high->as_peer()});
+  REQUIRE(low->connects_to(*high));
+  REQUIRE(low->connects_to(*third));
+  REQUIRE(high->connects_to(*third));
+  SECTION("the connecting side and the other learn it") {
+    const Member gone = high->self;
+    high.reset();
+    for (End* end : {low.get(), third.get()}) {
+      CHECK(end->wait([&] { return std::ranges::count(end->recorder.refusals, gone) > 0; }));
+      CHECK(std::ranges::count(end->recorder.refusals, gone) ==
+            static_cast<std::ptrdiff_t>(end->recorder.refusals.size()));
+    }
+  }
+  SECTION("a process that only hangs up is not taken for ended") {
+    const Member closed = high->self;
+    high->links->close();
+    REQUIRE(low->wait([&] { return !low->recorder.hears(closed); }));
+    REQUIRE(third->wait([&] { return !third->recorder.hears(closed); }));
+    // Until another one has been asked and told of meanwhile.
+    const Member gone = third->self;
+    third.reset();
+    REQUIRE(low->wait([&] { return std::ranges::count(low->recorder.refusals, gone) > 1; }));
+    CHECK(std::ranges::count(low->recorder.refusals, closed) == 0);
   }
 }
 
