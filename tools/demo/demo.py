@@ -31,7 +31,6 @@ class Story:
         self.format()
         self.mount_all()
         self.share()
-        self.look()
         self.death()
 
     def storage(self):
@@ -83,11 +82,6 @@ class Story:
         """A line with redirections, shown as typed."""
         self.tell.write(f"{host.name}# {line}", "1")
         subprocess.run([*host.inside(), "sh", "-c", line], check=True, timeout=60)
-
-    def look(self):
-        self.tell.chapter("Who is in, and who may write to the disk")
-        self.tell.show(self.hosts[0], "corral", "status", self.lab.url)
-        self.tell.show(self.hosts[0], "corral", "fence", "status", self.lab.url)
 
     def death(self):
         victim, living = self.hosts[-1], self.hosts[:-1]
@@ -170,8 +164,7 @@ def keep(lab, tell):
   tools/quickstart --down               takes it down
 
 On a node, for example:
-  corral status {lab.url}
-  corral fence status {lab.url}
+  corral config get {lab.url}
   kill -9 $(pgrep -f {first.mount_point})      and what the others say: {lab.folder}/*/mount.log""")
 
 
