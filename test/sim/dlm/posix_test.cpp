@@ -24,7 +24,7 @@ struct Processes {
         flocks(node.manager, kFlocks) {}
 
   HeldRange range(std::uint32_t process, RangeMode mode, Range bytes,
-                  RangeOwnerKind kind = RangeOwnerKind::posix) const {
+                  RangeOwnerKind kind = RangeOwnerKind::record) const {
     return {{node.member, kind, 1000u + process}, process, mode, bytes};
   }
   int set(std::uint64_t inode, HeldRange wanted) {
@@ -82,10 +82,46 @@ TEST_CASE("the only user of a file needs no message for its locks after the firs
   }
   REQUIRE(one.set(7, one.range(1, RangeMode::unlocked, kWholeFile)) == 0);
   cluster.run_for(10ms);
-  CHECK(one.locks.files_in_use() == 0);
   REQUIRE(one.set(7, one.range(2, RangeMode::write, kWholeFile)) == 0);
   CHECK(cluster.messages() == before);
+  // What is held keeps the file's pin; without, it goes after a while.
+  cluster.run_for(3 * PosixLocks::kPinKept);
+  CHECK(one.locks.pins() == 1);
   REQUIRE(one.set(7, one.range(2, RangeMode::unlocked, kWholeFile)) == 0);
+  cluster.run_for(3 * PosixLocks::kPinKept);
+  CHECK(one.locks.pins() == 0);
+  CHECK(cluster.faults() == 0);
+}
+
+TEST_CASE("a file's locks are mastered by who uses it alone, also after others") {
+  Cluster cluster(1);
+  cluster.start_all(3);
+  Processes one(cluster, 1);
+  Processes two(cluster, 2);
+  const auto lock_and_unlock = [&](Processes& node, int times) {
+    for (int i = 0; i < times; ++i) {
+      REQUIRE(node.set(7, node.range(1, RangeMode::write, {0, 9})) == 0);
+      REQUIRE(node.set(7, node.range(1, RangeMode::unlocked, kWholeFile)) == 0);
+    }
+    cluster.run_for(10ms);
+  };
+  lock_and_unlock(one, 1);
+  SECTION("after a while") {
+    cluster.run_for(3 * PosixLocks::kPinKept);
+    lock_and_unlock(two, 1);
+  }
+  SECTION("while it never rests") {
+    const auto enough = static_cast<int>(PosixLocks::kRemoteOperations);
+    for (int i = 0; i < 6; ++i) {
+      lock_and_unlock(two, enough);
+      cluster.run_for(PosixLocks::kPinKept / 2);
+    }
+    lock_and_unlock(two, enough);
+  }
+  const auto before = cluster.messages();
+  lock_and_unlock(two, 100);
+  CHECK(cluster.messages() == before);
+  CHECK(cluster.faults() == 0);
 }
 
 TEST_CASE("F_GETLK names the node and the process; F_SETLKW waits its turn; a signal ends it") {
@@ -183,9 +219,18 @@ TEST_CASE("dead nodes' locks vanish, the others' survive their master, waiters g
   cluster.run_for(10ms);
   CHECK((!for_dead.ended && !for_living.ended));
   nodes[dying].reset();
+  const Member dead = cluster.node(dying).member;
   cluster.kill(dying);
   cluster.change_view();
   cluster.run_for(10ms);
+  // It may not know yet that it is dead; what it had locked is known to nobody if it was the master.
+  CHECK(!for_dead.ended);
+  Waiting elsewhere(*nodes[2], nodes[2]->locks, 8, nodes[2]->range(53, RangeMode::write, {5000, 5000}));
+  cluster.run_for(10ms);
+  CHECK(!elsewhere.ended);
+  cluster.announce_recovered(dead);
+  cluster.run_for(10ms);
+  CHECK(elsewhere.ended == 0);
   CHECK(for_dead.ended == 0);
   CHECK(!for_living.ended);
   CHECK(nodes[2]->test(8, nodes[2]->range(52, RangeMode::read, {100 * other, 100 * other}))->owner.node ==
