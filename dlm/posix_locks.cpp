@@ -149,9 +149,8 @@ Task<Result<RangeOutcome>> PosixLocks::run_pinned(ResourceName name, RangeAction
 Task<void> PosixLocks::drop_idle_pins() {
   while (!pins_.empty()) {
     co_await manager_.executor_.sleep_for(kPinKept);
-    std::erase_if(pins_, [this](const auto& entry) {
-      return !std::exchange(entry.second->used, false) && idle(*entry.second);
-    });
+    std::erase_if(
+        pins_, [this](const auto& entry) { return !std::exchange(entry.second->used, false) && idle(*entry.second); });
   }
   dropping_ = false;
 }

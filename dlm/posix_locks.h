@@ -2,9 +2,9 @@
 /// RangeLocks.
 ///
 /// A file in use has a CW lock of this node on its resource, its pin. It keeps the resource's master, where the file's
-/// table is, and makes the resource one that a dead node may have changed. Pins stay for a while after the last use: the
-/// only user of a file is the master and needs no message, and each of several needs one question and one answer. Who
-/// is not the master gives its pin up now and then: if nobody else has one by then it becomes the master itself.
+/// table is, and makes the resource one that a dead node may have changed. Pins stay for a while after the last use:
+/// the only user of a file is the master and needs no message, and each of several needs one question and one answer.
+/// Who is not the master gives its pin up now and then: if nobody else has one by then it becomes the master itself.
 #pragma once
 
 #include <cstdint>

@@ -6,8 +6,8 @@
 
 namespace corral {
 
-/// Whether the thread waits in fcntl(2) for an open file description lock (F_OFD_SETLKW). Looks at /proc/THREAD/syscall.
-/// False also if it cannot be seen (another namespace of processes, a kernel without that file).
+/// Whether the thread waits in fcntl(2) for an open file description lock (F_OFD_SETLKW). Looks at
+/// /proc/THREAD/syscall. False also if it cannot be seen (another namespace of processes, a kernel without that file).
 bool waits_for_open_file_lock(std::uint32_t thread);
 
 /// The same of the line in that file: a number, then the arguments in hexadecimal (proc(5)).

@@ -83,8 +83,8 @@ std::array<Front::Handler, protocol::kOpcodes> Front::make_handlers() {
   set(FUSE_SETLK, &Front::set_lock, sizeof(fuse_lk_in), 0);
   set(FUSE_SETLKW, &Front::wait_for_lock, sizeof(fuse_lk_in), 0);
   set(FUSE_FLUSH, &Front::flush, sizeof(fuse_flush_in), 0);
-  // The others get ENOSYS, which tells the kernel never to ask again. It is the right answer to STATX (there is no birth
-  // time, so the kernel answers from cached attributes), ACCESS, POLL and BMAP.
+  // The others get ENOSYS, which tells the kernel never to ask again. It is the right answer to STATX (there is no
+  // birth time, so the kernel answers from cached attributes), ACCESS, POLL and BMAP.
   return handlers;
 }
 

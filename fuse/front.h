@@ -6,8 +6,8 @@
 /// stays valid until it comes down (kernel_caches.h), and there are no cached listings, no READDIRPLUS and no writeback
 /// cache. counters() shows what it did ask. Opening a file is always asked (immutable and append-only files must be
 /// refused), opening a directory only on a cluster mount. All permissions are checked by the kernel
-/// (default_permissions), ACLs included. Locks on files (fcntl, flock), and with them FLUSH, come here on a cluster mount
-/// only (lock_requests.h).
+/// (default_permissions), ACLs included. Locks on files (fcntl, flock), and with them FLUSH, come here on a cluster
+/// mount only (lock_requests.h).
 ///
 /// Requests run to their end, as on any local disk filesystem: signals interrupt only those that wait for a lock on a
 /// file.

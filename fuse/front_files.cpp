@@ -32,8 +32,7 @@ std::uint32_t Front::cache_flags(const Operations::OpenedFile& opened, std::uint
   const std::uint32_t no_flush = locks_.served() ? 0 : FOPEN_NOFLUSH;
   // Where other nodes write, the kernel cannot know where the end is that it appends to: it must not put into pages
   // what the answer has put elsewhere.
-  if (caches_.shared() && (flags & O_APPEND) != 0 && (flags & O_ACCMODE) != O_RDONLY)
-    return no_flush | FOPEN_DIRECT_IO;
+  if (caches_.shared() && (flags & O_APPEND) != 0 && (flags & O_ACCMODE) != O_RDONLY) return no_flush | FOPEN_DIRECT_IO;
   return no_flush | (may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0);
 }
 

@@ -1,11 +1,13 @@
 /// The kernel's requests for locks on files, served from FileLocks: SETLK, SETLKW, GETLK, and what FLUSH, RELEASE and
 /// INTERRUPT mean for them.
 ///
-/// The kernel keeps no record of such locks and checks nothing but the descriptor's access mode. It says when locks end:
+/// The kernel keeps no record of such locks and checks nothing but the descriptor's access mode. It says when locks
+/// end:
 ///
 ///   FLUSH      at every close(2) of every descriptor, with the process as the owner: its record locks on the file go,
 ///              whichever descriptor they were taken through. A process's end closes all.
-///   RELEASE    when an open file has no descriptor left. Its flock goes (FUSE_RELEASE_FLOCK_UNLOCK), and so do its open
+///   RELEASE    when an open file has no descriptor left. Its flock goes (FUSE_RELEASE_FLOCK_UNLOCK), and so do its
+///   open
 ///              file description locks, of which the kernel does not tell: they are those taken through this open file
 ///              (fh) that no FLUSH has ended, because processes' locks have been ended by one.
 ///   INTERRUPT  a signal for who waits.
