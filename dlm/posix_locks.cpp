@@ -31,14 +31,16 @@ class PosixLocks::Use {
     pin_ = slot.get();
     pin_->used = true;
     ++pin_->operations;
-    if (!std::exchange(locks.dropping_, true)) locks.scope_.spawn(locks.drop_idle_pins());
   }
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
   ~Use() {
     --pin_->operations;
     if (!locks_.manager_.engine_.masters(pin_->lock.name())) ++pin_->remote_operations;
-    if (pin_->remote_operations >= kRemoteOperations && locks_.idle(*pin_)) locks_.pins_.erase(inode_);
+    if (pin_->remote_operations >= kRemoteOperations && locks_.idle(*pin_))
+      locks_.pins_.erase(inode_);
+    else
+      locks_.rests(*pin_);
   }
   Pin& pin() const { return *pin_; }
 
@@ -112,6 +114,7 @@ Task<void> PosixLocks::acquire(Pin& pin) {
   pin.acquiring = false;
   if (!granted) pin.failure = granted.error();
   pin.changed.notify_all();
+  rests(pin);
 }
 
 Task<Result<RangeOutcome>> PosixLocks::run_pinned(ResourceName name, RangeAction action, HeldRange wanted,
@@ -146,11 +149,22 @@ Task<Result<RangeOutcome>> PosixLocks::run_pinned(ResourceName name, RangeAction
   co_return co_await completion.wait();
 }
 
+/// The pin may be idle from now on.
+void PosixLocks::rests(const Pin& pin) {
+  if (!idle(pin) || std::exchange(dropping_, true)) return;
+  scope_.spawn(drop_idle_pins());
+}
+
 Task<void> PosixLocks::drop_idle_pins() {
-  while (!pins_.empty()) {
+  for (bool any = true; any;) {
     co_await manager_.executor_.sleep_for(kPinKept);
-    std::erase_if(
-        pins_, [this](const auto& entry) { return !std::exchange(entry.second->used, false) && idle(*entry.second); });
+    any = false;
+    std::erase_if(pins_, [&](const auto& entry) {
+      if (!idle(*entry.second)) return false;
+      const bool drop = !std::exchange(entry.second->used, false);
+      any |= !drop;
+      return drop;
+    });
   }
   dropping_ = false;
 }

@@ -57,7 +57,7 @@ class PosixLocks {
   /// Files that this node has a pin of, or is about to have.
   std::size_t pins() const { return pins_.size(); }
   /// A pin that was not used for so long is given up.
-  static constexpr Duration kPinKept = std::chrono::seconds(1);
+  static constexpr Duration kPinKept = std::chrono::milliseconds(100);
   /// Operations sent to another master before the pin is given up once.
   static constexpr std::uint32_t kRemoteOperations = 64;
 
@@ -80,6 +80,7 @@ class PosixLocks {
   Task<Result<>> wait_for_pin(Pin& pin, RangeWait* wait);
   Task<void> acquire(Pin& pin);
   bool idle(const Pin& pin) const;
+  void rests(const Pin& pin);
   Task<void> drop_idle_pins();
 
   LockManager& manager_;
