@@ -136,7 +136,7 @@ void Front::end() {
   if (ended_) return;
   ended_ = true;
   watch_.reset();
-  locks_.interrupt_all();
+  locks_.end();
   if (!agreed_) {
     agreed_ = fail(ENOTCONN, "the kernel ended the mount before it was ready");
     agreed_changed_.notify_all();

@@ -50,7 +50,9 @@ Task<void> LockRequests::set(Request request, BlockNo inode, bool wait) {
     done = co_await unlock(inode, *wanted);
   else
     done = co_await lock(request, inode, wait, *wanted);
-  request.fail(done ? 0 : done.error().code());
+  // EINTR is for who has a signal: without one the kernel would hand a code of its own on to the process.
+  const int error = done ? 0 : done.error().code();
+  request.fail(error == EINTR && ended_ ? EIO : error);
 }
 
 Task<Result<>> LockRequests::lock(const Request& request, BlockNo inode, bool wait, FileLock wanted) {
@@ -105,7 +107,8 @@ void LockRequests::interrupt(std::uint64_t unique) {
   if (found != waiting_.end()) found->second->interrupt();
 }
 
-void LockRequests::interrupt_all() {
+void LockRequests::end() {
+  ended_ = true;
   for (const auto& [unique, waiter] : waiting_)
     waiter->interrupt();
 }

@@ -60,8 +60,8 @@ class LockRequests {
   Task<void> released(BlockNo inode, fuse_release_in how);
   /// INTERRUPT of the request with this number, if it is one that waits for a lock.
   void interrupt(std::uint64_t unique);
-  /// Whoever waits for a lock gets EINTR.
-  void interrupt_all();
+  /// The kernel lets go of the mount: whoever waits for a lock gets EIO.
+  void end();
 
  private:
   class Waiting;
@@ -70,6 +70,7 @@ class LockRequests {
   Task<void> unlock_all(BlockNo inode, FileLockKind kind, std::uint64_t owner);
 
   FileLocks* locks_ = nullptr;
+  bool ended_ = false;
   RecordLockOwners owners_;
   std::map<std::uint64_t, LockWaiter*> waiting_;  ///< by the request's number
 };

@@ -13,7 +13,7 @@ import unittest
 
 import support
 from iscsi import TARGET, Target, free_port
-from locks import Locking
+from lock_stories import Locking
 from support import run, tool, wait_until
 
 NODES = 3
@@ -314,7 +314,7 @@ class Death:
 class OnFile(Sharing, Death, Locking, ClusterTest):
     def test_locks_on_files(self):
         self.mount_all()
-        for story in (self.counters, self.conflicts, self.ends, self.interruption, self.deadlock):
+        for story in (self.posix, self.counters, self.conflicts, self.ends, self.interruption, self.deadlock):
             with self.subTest(story.__name__):
                 story()
         with self.subTest("database"):

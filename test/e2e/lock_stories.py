@@ -8,7 +8,10 @@ import sqlite3
 import subprocess
 import sys
 
-from support import wait_until
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "posix"))
+
+import suite  # noqa: E402
+from support import wait_until  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = ("process", "open-file", "flock")
@@ -73,6 +76,13 @@ class Locking:
         self.lock_users = getattr(self, "lock_users", []) + users
         return users
 
+    def posix(self):
+        """What a single node may expect."""
+        for tests in ("lock", "death_lets_go"):
+            result = suite.check_directory(self.nodes[0].root, set(), tests)
+            self.assertEqual(result.errors + result.failures, [])
+            self.assertGreater(result.passed, 0)
+
     def counters(self):
         for kind in KINDS:
             users = self.users(kind, self.nodes)
@@ -126,15 +136,18 @@ class Locking:
                 waiter.end()
 
     def interruption(self):
-        holder, waiter, other = self.users("interruption", self.nodes)
         for hold, wait, free in (("set process write 0 10", "wait process read 5 1", "set process unlock 0 0"),
                                  ("flock exclusive", "flock shared", "flock unlock")):
+            holder, waiter, other = self.users("interruption", self.nodes)
             self.assertEqual(holder.ask(hold), "ok")
             waiter.begin(wait)
             self.assertTrue(waiter.waits())
             waiter.signal()
             self.assertEqual(waiter.answer(), "EINTR")
-            # Nothing is left of it.
+            waiter.begin(wait)
+            self.assertTrue(waiter.waits())
+            waiter.end()
+            # Nothing is left of either.
             self.assertEqual(holder.ask(free), "ok")
             self.assertEqual(other.ask(hold if hold.startswith("set") else hold + " now"), "ok")
             self.assertEqual(other.ask(free), "ok")
