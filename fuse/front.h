@@ -169,6 +169,10 @@ class Front {
   Task<void> answer_changed(Request request, Result<> changed);
   Task<void> answer_listing(Request request, const DirectoryListing& listing);
   Task<Result<>> stable_names(BlockNo directory);
+  /// What the kernel is given as an open file's handle: a number of its own, and whether it was opened with
+  /// FOPEN_DIRECT_IO.
+  std::uint64_t make_handle(bool direct) { return ++opened_ << 1 | (direct ? 1 : 0); }
+  static bool is_direct(std::uint64_t handle) { return (handle & 1) != 0; }
   bool may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   std::uint32_t cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
@@ -187,7 +191,7 @@ class Front {
   Channel channel_;
   KernelCaches caches_;
   LockRequests locks_;
-  std::uint64_t opened_ = 0;  ///< files so far, where locks are served
+  std::uint64_t opened_ = 0;  ///< files so far
   FrontCounters counters_;
   std::set<std::string> logged_;
 

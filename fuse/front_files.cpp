@@ -11,12 +11,6 @@ namespace corral {
 namespace {
 /// What one COPY_FILE_RANGE request copies at the most; the caller comes back for the rest.
 constexpr std::size_t kMaxCopyBytes = 64 << 20;
-/// A file's handle: this bit if it was opened with FOPEN_DIRECT_IO, and above it a number of this open file alone where
-/// locks are served.
-constexpr std::uint64_t kDirectHandle = 1;
-constexpr bool is_direct(std::uint64_t handle) {
-  return (handle & kDirectHandle) != 0;
-}
 /// What is longer may fill a whole page.
 constexpr std::uint32_t kPageBytes = 4096;
 }  // namespace
@@ -52,8 +46,7 @@ Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags,
   }
   fuse_open_out out{};
   out.open_flags = cache_flags(opened, flags);
-  if (locks_.served()) out.fh = ++opened_ << 1;
-  if ((out.open_flags & FOPEN_DIRECT_IO) != 0) out.fh |= kDirectHandle;
+  out.fh = make_handle((out.open_flags & FOPEN_DIRECT_IO) != 0);
   co_return out;
 }
 

@@ -46,7 +46,10 @@ class LockRequests {
   LockRequests& operator=(const LockRequests&) = delete;
 
   /// Who grants from now on; outlives what is asked of it. What was granted by the one before is void.
-  void set_locks(FileLocks& locks) { locks_ = &locks; }
+  void set_locks(FileLocks& locks) {
+    locks_ = &locks;
+    owners_ = {};
+  }
   /// Are there any? If not, locks are the kernel's affair, and nothing else here is called.
   bool served() const { return locks_ != nullptr; }
 
