@@ -121,6 +121,11 @@ void Engine::cancel_range(std::uint64_t operation) {
   drain_own();
 }
 
+void Engine::end_range_deadlock(std::uint64_t operation, const std::set<std::uint64_t>& not_of_processes) {
+  ranges_.end_deadlock(operation, not_of_processes);
+  drain_own();
+}
+
 void Engine::begin(OwnedLock& lock, Operation operation, Mode mode, LockFlags flags, bool value_written) {
   lock.pending = {};
   lock.pending.operation = operation;
@@ -313,6 +318,11 @@ void Engine::handle(Member from, YouAreMaster& appointment) {
 std::optional<Member> Engine::master_of(const ResourceName& name) const {
   auto found = resources_.find(name);
   return found == resources_.end() ? std::nullopt : found->second.master;
+}
+
+bool Engine::blocked(const ResourceName& name) const {
+  auto found = resources_.find(name);
+  return found != resources_.end() && found->second.queue && !found->second.queue->blocked_by().empty();
 }
 
 /// The way of every message: to a peer as an action, to this node itself through a queue of its own that is emptied

@@ -5,7 +5,8 @@
 /// their operations there. A node that is itself the master goes the same way, but its messages to itself take no
 /// network: see post(). The mastership and the place of a master are remembered without locks too
 /// (Limits::unused_resources); what is remembered of another's mastership is a hint, and a request that reaches the
-/// wrong node goes on to the directory.
+/// wrong node goes on to the directory. Who asks for CW on what has no locks becomes its master: so do users of ranges,
+/// who come back often.
 ///
 /// Change of view (recovery.cpp): everything stops, then
 ///   hello       every member has dropped the dead and everything that was in flight
@@ -75,8 +76,8 @@ struct RunningAction {
 struct FaultAction {
   std::string what;
 };
-using Action =
-    std::variant<SendAction, CompleteAction, BlockingAction, RangeCompleteAction, RunningAction, FaultAction>;
+using Action = std::variant<SendAction, CompleteAction, BlockingAction, RangeCompleteAction, RangeDeadlockAction,
+                            RunningAction, FaultAction>;
 
 struct EngineCounters {
   std::uint64_t local_operations = 0;   ///< handled by this node as owner and master
@@ -99,11 +100,14 @@ class Engine final : private RangePort {
   /// Asks for the end of a request or conversion; it completes with ECANCELED, or as if never asked if that was faster.
   /// A down-conversion waits for nobody and is not cancelled.
   Result<> cancel(LockId lock);
-  /// POSIX locks of the node's own processes (see RangeLocks). The node must have an NL lock on the name for as long as
+  /// POSIX locks of the node's own processes (see RangeLocks). The node must have a CW lock on the name for as long as
   /// range_in_use() says that it has locks or operations there.
   std::uint64_t begin_range(const ResourceName& name, RangeAction action, const HeldRange& wanted);
   void cancel_range(std::uint64_t operation);
+  void end_range_deadlock(std::uint64_t operation, const std::set<std::uint64_t>& not_of_processes);
   bool range_in_use(const ResourceName& name) const { return ranges_.in_use(name); }
+  /// Is the resource mastered here?
+  bool masters(const ResourceName& name) const { return master_of(name) == self_; }
 
   /// Membership. A view's number is higher than the last one's. What the unrecovered may have written under stays
   /// locked until recovered() says that their journals were replayed; said to every member of the newest view.
@@ -210,6 +214,7 @@ class Engine final : private RangePort {
   void become_master(Resource& resource);
   void handle(Member from, Request& request);
   void request_here(Resource& resource, const Request& request);
+  bool hands_over(const Resource& resource, const Request& request) const;
   void handle(Member from, Convert& convert);
   void handle(Member from, Unlock& unlock);
   void handle(Member from, Cancel& cancel);
@@ -261,8 +266,10 @@ class Engine final : private RangePort {
   void handle(Member from, RangeReply& reply);
   void handle(Member from, RangeReport& report);
   std::optional<Member> master_of(const ResourceName& name) const override;
+  bool blocked(const ResourceName& name) const override;
   void post(Member to, Message message) override;
   void completed(RangeCompleteAction action) override { actions_.emplace_back(action); }
+  void suspected(RangeDeadlockAction action) override { actions_.emplace_back(std::move(action)); }
 
   /// From which step on a message can be used; before, it is held.
   static Step usable_from(const Message& message);

@@ -1,6 +1,7 @@
 #include "dlm/lock_manager.h"
 
 #include "base/check.h"
+#include "dlm/posix_locks.h"
 
 namespace corral::dlm {
 
@@ -144,7 +145,17 @@ Task<void> LockManager::tell_listeners() {
 
 void LockManager::carry_out(RangeCompleteAction& action) {
   auto found = ranges_.find(action.operation);
-  if (found != ranges_.end()) found->second->set(action.outcome);
+  if (found != ranges_.end()) found->second.completion->set(action.outcome);
+}
+
+void LockManager::carry_out(RangeDeadlockAction& action) {
+  std::set<std::uint64_t> not_of_processes;
+  for (std::uint64_t operation : action.passed) {
+    auto found = ranges_.find(operation);
+    const bool of_process = found != ranges_.end() && found->second.wait != nullptr && found->second.wait->of_process();
+    if (!of_process) not_of_processes.insert(operation);
+  }
+  engine_.end_range_deadlock(action.operation, not_of_processes);
 }
 
 void LockManager::carry_out(RunningAction& action) {

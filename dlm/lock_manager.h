@@ -24,6 +24,7 @@ namespace corral::dlm {
 using ValueBytes = std::array<std::byte, kLockValueBytes>;
 
 class Lock;
+class RangeWait;
 
 /// Told by a Lock. Called from the loop, never from within a call of the Lock's own.
 class LockListener {
@@ -75,6 +76,7 @@ class LockManager final : public LinkUser {
   void carry_out(CompleteAction& action);
   void carry_out(BlockingAction& action);
   void carry_out(RangeCompleteAction& action);
+  void carry_out(RangeDeadlockAction& action);
   void carry_out(RunningAction& action);
   void carry_out(FaultAction& action);
   Task<void> flush_frames();
@@ -88,7 +90,11 @@ class LockManager final : public LinkUser {
   bool acting_ = false;
   std::uint64_t faults_ = 0;
   std::unordered_map<LockId, Lock*> locks_;
-  std::unordered_map<std::uint64_t, Completion<RangeOutcome>*> ranges_;
+  struct RangeInFlight {
+    Completion<RangeOutcome>* completion;
+    const RangeWait* wait;  ///< null: does not wait for other owners
+  };
+  std::unordered_map<std::uint64_t, RangeInFlight> ranges_;
   std::map<NodeId, FrameWriter> frames_;
   std::deque<BlockingAction> untold_;
   Signal frames_waiting_;

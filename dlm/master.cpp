@@ -18,7 +18,11 @@ void Engine::become_master(Resource& resource) {
 void Engine::handle(Member from, Request& request) {
   if (!view_.contains(request.owner)) return fault(from, "passes on a request of a node that is not a member");
   Resource* resource = find_resource(request.name);
-  if (resource != nullptr && resource->queue) return request_here(*resource, request);
+  if (resource != nullptr && resource->queue) {
+    if (!hands_over(*resource, request)) return request_here(*resource, request);
+    post(directory_node(view_, request.name), Forget{request.name});
+    erase_resource(*resource);
+  }
   if (++request.hops > kRequestHopsMax) return fault(from, "sends a request that finds no master");
   const Member directory = directory_node(view_, request.name);
   // Forgotten here, and the directory knows by now: messages keep their order.
@@ -29,6 +33,12 @@ void Engine::handle(Member from, Request& request) {
   } else {
     post(master, request);
   }
+}
+
+/// Who asks for CW means to come back; this node has no use for the resource, nor a value to keep.
+bool Engine::hands_over(const Resource& resource, const Request& request) const {
+  return request.owner != self_ && request.mode == Mode::concurrent_write && resource.unused_linked() &&
+         resource.queue->value().sequence == 0;
 }
 
 void Engine::request_here(Resource& resource, const Request& request) {

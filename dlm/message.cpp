@@ -93,7 +93,7 @@ class Decoder {
   void get(ReplyCode& code) { code = static_cast<ReplyCode>(get_below(kReplyCodes, "has an unknown reply code")); }
   void get(RangeCode& code) { code = static_cast<RangeCode>(get_below(kRangeCodes, "has an unknown reply code")); }
   void get(RangeMode& mode) { mode = static_cast<RangeMode>(get_below(3, "has an unknown range mode")); }
-  void get(RangeOwnerKind& kind) { kind = static_cast<RangeOwnerKind>(get_below(3, "has an unknown kind of owner")); }
+  void get(RangeOwnerKind& kind) { kind = static_cast<RangeOwnerKind>(get_below(2, "has an unknown kind of owner")); }
   void get(RangeAction& action) { action = static_cast<RangeAction>(get_below(3, "has an unknown range action")); }
   void get(Phase& phase) { phase = static_cast<Phase>(get_below(kPhases, "has an unknown phase")); }
   void get(LockFlags& flags) {

@@ -1,4 +1,4 @@
-/// Byte ranges of files and who locks them: POSIX record locks (fcntl), open file description locks, flock.
+/// Byte ranges of files and who locks them: record locks (fcntl, of processes and of open file descriptions), flock.
 #pragma once
 
 #include <compare>
@@ -22,13 +22,14 @@ inline constexpr Range kWholeFile{0, kRangeEnd};
 /// In ascending strength: a stronger one implies the weaker.
 enum class RangeMode : std::uint8_t { unlocked = 0, read = 1, write = 2 };
 
-/// What kind of owner asks: only POSIX owners (processes) take part in the search for deadlock.
-enum class RangeOwnerKind : std::uint8_t { posix = 0, open_file = 1, flock = 2 };
+/// What kind of lock it is: a flock owner loses what it holds before it gets another mode, and takes no part in the
+/// search for deadlock.
+enum class RangeOwnerKind : std::uint8_t { record = 0, flock = 1 };
 
 /// Who locks: the kernel's lock owner on a node.
 struct RangeOwner {
   Member node;
-  RangeOwnerKind kind = RangeOwnerKind::posix;
+  RangeOwnerKind kind = RangeOwnerKind::record;
   std::uint64_t id = 0;
   auto operator<=>(const RangeOwner&) const = default;
 };

@@ -11,6 +11,7 @@ namespace {
 
 /// The least that the owner holds from the moment that a master may have acted on the operation.
 void weaken_for(RangeTable& table, HeldRange wanted) {
+  if (table.has(wanted)) return;
   // A flock loses its old mode first.
   if (wanted.owner.kind == RangeOwnerKind::flock) wanted.mode = RangeMode::unlocked;
   table.weaken(wanted);
@@ -75,10 +76,8 @@ bool RangeLocks::handle(const RangeReply& reply) {
   switch (reply.code) {
     case RangeCode::queued:
       operation.waiting = true;
-      if (deadlocks(operation)) {
-        operation.deadlocked = true;
-        cancel(reply.operation);
-      }
+      if (Search found_round = follow(reply.operation, {}); found_round.deadlock)
+        port_.suspected({reply.operation, std::move(found_round.passed)});
       return true;
     case RangeCode::done:
       finish(reply.operation, {});
@@ -100,10 +99,13 @@ bool RangeLocks::handle(const RangeReply& reply) {
   return false;
 }
 
-bool RangeLocks::deadlocks(const Operation& start) const {
-  if (start.wanted.owner.kind != RangeOwnerKind::posix) return false;
-  // Who is waited for, directly and by those who are waited for, among the node's own processes.
-  std::set<RangeOwner> reached;
+/// Who is waited for, directly and by those who are waited for, among the node's own; and whether that comes round.
+RangeLocks::Search RangeLocks::follow(std::uint64_t number, const std::set<std::uint64_t>& leave_out) const {
+  Search search;
+  const Operation& start = operations_.at(number);
+  const bool takes_part = start.action == RangeAction::set_or_wait && start.wanted.owner.kind == RangeOwnerKind::record;
+  if (!takes_part || leave_out.contains(number)) return search;
+  search.passed.insert(number);
   std::vector<const Operation*> to_follow = {&start};
   while (!to_follow.empty()) {
     const Operation& waits = *to_follow.back();
@@ -111,15 +113,22 @@ bool RangeLocks::deadlocks(const Operation& start) const {
     auto file = own_.find(waits.name);
     if (file == own_.end()) continue;
     for (const RangeOwner& holder : file->second.held.conflicting_owners(waits.wanted)) {
-      if (holder.kind != RangeOwnerKind::posix) continue;
-      if (holder == start.wanted.owner) return true;
-      if (!reached.insert(holder).second) continue;
-      for (const auto& [number, other] : operations_) {
-        if (other.waiting && !other.cancel && other.wanted.owner == holder) to_follow.push_back(&other);
+      search.deadlock |= holder == start.wanted.owner;
+      for (const auto& [other_number, other] : operations_) {
+        const bool waiting = other.waiting && !other.cancel && other.action == RangeAction::set_or_wait;
+        if (!waiting || other.wanted.owner != holder || leave_out.contains(other_number)) continue;
+        if (search.passed.insert(other_number).second) to_follow.push_back(&other);
       }
     }
   }
-  return false;
+  return search;
+}
+
+void RangeLocks::end_deadlock(std::uint64_t number, const std::set<std::uint64_t>& not_of_processes) {
+  auto found = operations_.find(number);
+  if (found == operations_.end() || !found->second.waiting || !follow(number, not_of_processes).deadlock) return;
+  found->second.deadlocked = true;
+  cancel(number);
 }
 
 void RangeLocks::stop() {
@@ -170,30 +179,41 @@ bool RangeLocks::handle(Member from, const RangeRequest& request) {
   const HeldRange& wanted = request.wanted;
   if (wanted.owner.node != from) return false;
   File& file = mastered_[request.name];
-  if (request.action != RangeAction::test && wanted.owner.kind == RangeOwnerKind::flock) {
+  const bool flock = wanted.owner.kind == RangeOwnerKind::flock;
+  if (flock && request.action != RangeAction::test && !file.table.has(wanted)) {
     file.table.set({wanted.owner, 0, RangeMode::unlocked, wanted.range});
-    grant_waiting(file);
+    grant_waiting(request.name, file);
   }
-  if (auto conflict = file.table.conflict(wanted)) {
-    if (request.action != RangeAction::set_or_wait) {
-      reply(wanted, request.operation, RangeCode::conflict, *conflict);
-    } else if (file.table.size() + file.waiting.size() >= ranges_per_file_) {
-      reply(wanted, request.operation, RangeCode::no_room);
-    } else {
-      file.waiting.push_back({wanted, request.operation, clock_.now()});
-      reply(wanted, request.operation, RangeCode::queued);
-    }
-  } else if (request.action == RangeAction::test) {
-    reply(wanted, request.operation, RangeCode::done);
-  } else if (wanted.mode != RangeMode::unlocked && file.table.size() + file.waiting.size() >= ranges_per_file_) {
-    reply(wanted, request.operation, RangeCode::no_room);
+  const WaitingRange asked{wanted, request.action, request.operation, clock_.now()};
+  if (auto reply = decide(request.name, file, asked)) {
+    port_.post(from, *reply);
+    if (request.action != RangeAction::test) grant_waiting(request.name, file);
+  } else if (file.table.size() + file.waiting.size() >= ranges_per_file_) {
+    port_.post(from, RangeReply{request.operation, RangeCode::no_room, {}});
   } else {
-    file.table.set(wanted);
-    reply(wanted, request.operation, RangeCode::done);
-    grant_waiting(file);
+    file.waiting.push_back(asked);
+    port_.post(from, RangeReply{request.operation, RangeCode::queued, {}});
   }
   forget_if_empty(request.name);
   return true;
+}
+
+/// Does what is asked if that is possible now, and says so; nothing while it has to wait.
+std::optional<RangeReply> RangeLocks::decide(const ResourceName& name, File& file, const WaitingRange& asked) {
+  const HeldRange& wanted = asked.wanted;
+  const bool changes = asked.action != RangeAction::test;
+  const RangeReply done{asked.operation, RangeCode::done, {}};
+  if (changes && file.table.has(wanted)) return done;
+  const bool locks = wanted.mode != RangeMode::unlocked;
+  if (locks && port_.blocked(name)) return std::nullopt;
+  if (auto conflict = file.table.conflict(wanted)) {
+    if (asked.action == RangeAction::set_or_wait) return std::nullopt;
+    return RangeReply{asked.operation, RangeCode::conflict, *conflict};
+  }
+  if (changes && locks && file.table.size() >= ranges_per_file_)
+    return RangeReply{asked.operation, RangeCode::no_room, {}};
+  if (changes) file.table.set(wanted);
+  return done;
 }
 
 void RangeLocks::handle(Member from, const RangeCancel& cancel) {
@@ -204,7 +224,7 @@ void RangeLocks::handle(Member from, const RangeCancel& cancel) {
   });
   // Not there: it was answered before.
   if (found == file->second.waiting.end()) return;
-  reply(found->wanted, found->operation, RangeCode::cancelled);
+  port_.post(from, RangeReply{cancel.operation, RangeCode::cancelled, {}});
   file->second.waiting.erase(found);
   forget_if_empty(cancel.name);
 }
@@ -218,18 +238,21 @@ bool RangeLocks::handle(Member from, const RangeReport& report) {
   return sound;
 }
 
-void RangeLocks::reply(const HeldRange& wanted, std::uint64_t operation, RangeCode code, const HeldRange& conflict) {
-  port_.post(wanted.owner.node, RangeReply{operation, code, conflict});
+void RangeLocks::unblocked(const ResourceName& name) {
+  auto found = mastered_.find(name);
+  if (found == mastered_.end()) return;
+  grant_waiting(name, found->second);
+  forget_if_empty(name);
 }
 
-void RangeLocks::grant_waiting(File& file) {
+void RangeLocks::grant_waiting(const ResourceName& name, File& file) {
   for (auto waiting = file.waiting.begin(); waiting != file.waiting.end();) {
-    if (file.table.conflict(waiting->wanted)) {
+    const auto reply = decide(name, file, *waiting);
+    if (!reply) {
       ++waiting;
       continue;
     }
-    file.table.set(waiting->wanted);
-    reply(waiting->wanted, waiting->operation, RangeCode::done);
+    port_.post(waiting->wanted.owner.node, *reply);
     file.waiting.erase(waiting);
     // What was granted may be weaker than what its owner had, which lets through one that was passed over.
     waiting = file.waiting.begin();

@@ -9,12 +9,16 @@
 /// Semantics are Linux's: an owner's ranges split and merge; a request that conflicts with nothing that is held is
 /// granted even if others wait; waiters are served in order of arrival. A flock owner loses what it holds before it
 /// gets another mode.
+///
+/// While the file's resource is blocked because of a dead node, nobody living knows what that node had locked here, and
+/// it may not yet know that it is dead: everything but an unlock waits.
 #pragma once
 
 #include <cstdint>
 #include <list>
 #include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -36,6 +40,12 @@ struct RangeCompleteAction {
   std::uint64_t operation;
   RangeOutcome outcome;
 };
+/// An operation would wait for ever if all the operations of this node that it has to wait for are of processes; they
+/// and it itself are in `passed`. To be answered with RangeLocks::end_deadlock().
+struct RangeDeadlockAction {
+  std::uint64_t operation;
+  std::set<std::uint64_t> passed;
+};
 
 /// What the rest of the engine does for RangeLocks.
 class RangePort {
@@ -43,8 +53,11 @@ class RangePort {
   virtual Member self() const = 0;
   virtual bool running() const = 0;
   virtual std::optional<Member> master_of(const ResourceName& name) const = 0;
+  /// A resource mastered here: may a dead node have had locks that are not known?
+  virtual bool blocked(const ResourceName& name) const = 0;
   virtual void post(Member to, Message message) = 0;
   virtual void completed(RangeCompleteAction action) = 0;
+  virtual void suspected(RangeDeadlockAction action) = 0;
 
  protected:
   ~RangePort() = default;
@@ -59,6 +72,9 @@ class RangeLocks {
   std::uint64_t begin(const ResourceName& name, RangeAction action, HeldRange wanted);
   /// The caller got a signal: EINTR, unless the operation ends first.
   void cancel(std::uint64_t operation);
+  /// EDEADLK, if the operation would wait for ever without those that are not of processes. An open file's locks can be
+  /// taken away by whoever has it open, also one of those who wait.
+  void end_deadlock(std::uint64_t operation, const std::set<std::uint64_t>& not_of_processes);
   /// Has this node locks or operations on the file?
   bool in_use(const ResourceName& name) const { return own_.contains(name); }
 
@@ -69,6 +85,8 @@ class RangeLocks {
   void resume();
   /// Every operation ends with this error.
   void fail_all(int error);
+  /// The resource is blocked no more.
+  void unblocked(const ResourceName& name);
 
   /// From an owner to this node as the master. False: it breaks the protocol.
   bool handle(Member from, const RangeRequest& request);
@@ -79,6 +97,7 @@ class RangeLocks {
 
   struct WaitingRange {
     HeldRange wanted;
+    RangeAction action;
     std::uint64_t operation;
     Time since;
   };
@@ -107,9 +126,13 @@ class RangeLocks {
 
   void send(std::uint64_t number, Operation& operation);
   void finish(std::uint64_t number, RangeOutcome outcome);
-  bool deadlocks(const Operation& operation) const;
-  void reply(const HeldRange& wanted, std::uint64_t operation, RangeCode code, const HeldRange& conflict = {});
-  void grant_waiting(File& file);
+  struct Search {
+    bool deadlock = false;
+    std::set<std::uint64_t> passed;
+  };
+  Search follow(std::uint64_t number, const std::set<std::uint64_t>& leave_out) const;
+  std::optional<RangeReply> decide(const ResourceName& name, File& file, const WaitingRange& asked);
+  void grant_waiting(const ResourceName& name, File& file);
   void forget_if_empty(const ResourceName& name);
 
   RangePort& port_;

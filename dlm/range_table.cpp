@@ -87,6 +87,15 @@ std::optional<HeldRange> RangeTable::conflict(const HeldRange& wanted) const {
   return found;
 }
 
+bool RangeTable::has(const HeldRange& wanted) const {
+  auto owner = owners_.find(wanted.owner);
+  if (owner == owners_.end()) return false;
+  auto piece = owner->second.upper_bound(wanted.range.first);
+  if (piece == owner->second.begin()) return false;
+  --piece;
+  return piece->second.mode == wanted.mode && piece->second.last >= wanted.range.last;
+}
+
 std::vector<RangeOwner> RangeTable::conflicting_owners(const HeldRange& wanted) const {
   std::vector<RangeOwner> found;
   if (wanted.mode == RangeMode::unlocked) return found;

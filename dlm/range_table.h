@@ -25,6 +25,8 @@ class RangeTable {
   void weaken(const HeldRange& wanted);
   /// The first range of another owner, by its first byte, that excludes `wanted`; none for `unlocked`.
   std::optional<HeldRange> conflict(const HeldRange& wanted) const;
+  /// Has the owner exactly that mode on all of these bytes?
+  bool has(const HeldRange& wanted) const;
   /// All owners whose ranges exclude `wanted`.
   std::vector<RangeOwner> conflicting_owners(const HeldRange& wanted) const;
   /// Everything, ordered by owner, then by first byte.

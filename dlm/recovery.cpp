@@ -239,6 +239,7 @@ void Engine::unblock_recovered() {
     LockQueue::Events events;
     queue.resume(clock_.now(), events);
     tell_owners(resource, events);
+    if (queue.blocked_by().empty()) ranges_.unblocked(resource.name);
   }
 }
 

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstring>
 
+#include <fcntl.h>
+
 namespace corral {
 
 namespace {
@@ -140,6 +142,44 @@ fuse_dirent make_dirent(std::string_view name, BlockNo inode, std::uint8_t type,
   return dirent;
 }
 }  // namespace
+
+Result<FileLock> decode_lock(const fuse_lk_in& request) {
+  FileLock lock;
+  lock.owner = request.owner;
+  lock.process = request.lk.pid;
+  switch (request.lk.type) {
+    case F_UNLCK:
+      lock.mode = FileLockMode::unlocked;
+      break;
+    case F_RDLCK:
+      lock.mode = FileLockMode::read;
+      break;
+    case F_WRLCK:
+      lock.mode = FileLockMode::write;
+      break;
+    default:
+      return fail(EINVAL);
+  }
+  if ((request.lk_flags & FUSE_LK_FLOCK) != 0) {
+    lock.kind = FileLockKind::flock;
+    return lock;
+  }
+  lock.first = request.lk.start;
+  lock.last = request.lk.end;
+  if (lock.first > lock.last || lock.last > kLastByte) return fail(EINVAL);
+  return lock;
+}
+
+fuse_lk_out encode_lock(const std::optional<FileLockInTheWay>& found) {
+  fuse_lk_out out{};
+  out.lk.type = F_UNLCK;
+  if (!found) return out;
+  out.lk.type = found->mode == FileLockMode::write ? F_WRLCK : F_RDLCK;
+  out.lk.start = found->first;
+  out.lk.end = found->last;
+  out.lk.pid = found->here ? found->process : 0;
+  return out;
+}
 
 bool DirectoryListing::add(std::string_view name, BlockNo inode, std::uint8_t type, DirectoryCookie next) {
   return append({}, make_dirent(name, inode, type, next), name);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,7 @@
 
 #include "base/result.h"
 #include "fs/directory.h"
+#include "fs/file_locks.h"
 #include "fs/operations.h"
 #include "fuse/protocol.h"
 
@@ -56,6 +58,11 @@ std::uint32_t encode_extended_flags(std::uint32_t flags);
 /// FS_*_FL after FS_IOC_FSSETXATTR: those without an FS_XFLAG stay as they are in `flags`. EOPNOTSUPP if it asks for
 /// what GFS2 does not have (projects, extent sizes).
 Result<std::uint32_t> decode_extended_flags(const fsxattr& wanted, std::uint32_t flags);
+
+/// What a SETLK, SETLKW or GETLK asks for. EINVAL if its type or range is none.
+Result<FileLock> decode_lock(const fuse_lk_in& request);
+/// GETLK's answer: F_UNLCK if nothing is in the way; process 0 for a lock of another node.
+fuse_lk_out encode_lock(const std::optional<FileLockInTheWay>& found);
 
 /// A READDIR or READDIRPLUS answer of limited size.
 class DirectoryListing {

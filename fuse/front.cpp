@@ -28,6 +28,7 @@ std::uint64_t Front::wanted_flags() const {
                         FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA | FUSE_SETXATTR_EXT |
                         FUSE_INIT_EXT | protocol::kDirectIoAllowMmap;
   if (settings_.acl) flags |= FUSE_POSIX_ACL;
+  if (locks_.served()) flags |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
   // With the writeback cache the kernel owns sizes and times and never sees another node's. What a listing with
   // attributes told, the kernel takes in without regard to a change of names in between.
   if (caches_.shared()) return flags;
@@ -78,9 +79,12 @@ std::array<Front::Handler, protocol::kOpcodes> Front::make_handlers() {
   set(FUSE_FALLOCATE, &Front::allocate, sizeof(fuse_fallocate_in), 0);
   set(FUSE_LSEEK, &Front::seek, sizeof(fuse_lseek_in), 0);
   set(FUSE_COPY_FILE_RANGE, &Front::copy_range, sizeof(fuse_copy_file_range_in), 0);
-  // The others get ENOSYS, which tells the kernel never to ask again. It is the right answer to FLUSH (nothing to do at
-  // close), STATX (there is no birth time, so the kernel answers from cached attributes), ACCESS, POLL, BMAP and the
-  // locks, which are then local to the kernel.
+  set(FUSE_GETLK, &Front::test_lock, sizeof(fuse_lk_in), 0);
+  set(FUSE_SETLK, &Front::set_lock, sizeof(fuse_lk_in), 0);
+  set(FUSE_SETLKW, &Front::wait_for_lock, sizeof(fuse_lk_in), 0);
+  set(FUSE_FLUSH, &Front::flush, sizeof(fuse_flush_in), 0);
+  // The others get ENOSYS, which tells the kernel never to ask again. It is the right answer to STATX (there is no
+  // birth time, so the kernel answers from cached attributes), ACCESS, POLL and BMAP.
   return handlers;
 }
 
@@ -132,6 +136,7 @@ void Front::end() {
   if (ended_) return;
   ended_ = true;
   watch_.reset();
+  locks_.end();
   if (!agreed_) {
     agreed_ = fail(ENOTCONN, "the kernel ended the mount before it was ready");
     agreed_changed_.notify_all();
@@ -244,9 +249,10 @@ Task<void> Front::destroy(Request request) {
 }
 
 Task<void> Front::interrupt(Request request) {
-  // Tells the kernel not to send any more.
-  request.fail(ENOSYS);
-  co_return;
+  // Without locks nothing is interrupted: tells the kernel not to send any more.
+  if (!locks_.served()) co_return request.fail(ENOSYS);
+  locks_.interrupt(request.fixed<fuse_interrupt_in>().unique);
+  request.succeed();
 }
 
 Caller Front::caller_of(const Request& request, std::uint32_t umask) {

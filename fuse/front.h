@@ -5,10 +5,12 @@
 /// attributes, pages, symlinks and directory listings stay valid for good; on a cluster mount what a glock protects
 /// stays valid until it comes down (kernel_caches.h), and there are no cached listings, no READDIRPLUS and no writeback
 /// cache. counters() shows what it did ask. Opening a file is always asked (immutable and append-only files must be
-/// refused), opening a directory only on a cluster mount. FLUSH is not needed. All permissions are checked by the
-/// kernel (default_permissions), ACLs included.
+/// refused), opening a directory only on a cluster mount. All permissions are checked by the kernel
+/// (default_permissions), ACLs included. Locks on files (fcntl, flock), and with them FLUSH, come here on a cluster
+/// mount only (lock_requests.h).
 ///
-/// Requests run to their end, as on any local disk filesystem: signals do not interrupt them.
+/// Requests run to their end, as on any local disk filesystem: signals interrupt only those that wait for a lock on a
+/// file.
 ///
 /// atime: the kernel does not tell of reads that it answers from its page cache. So that reading what was just written
 /// counts, opening a file whose access time is due drops its pages, if one READ brings them all back.
@@ -35,6 +37,7 @@
 #include "fuse/channel.h"
 #include "fuse/encode.h"
 #include "fuse/kernel_caches.h"
+#include "fuse/lock_requests.h"
 #include "fuse/protocol.h"
 
 namespace corral {
@@ -69,6 +72,9 @@ class Front {
   Front(EventLoop& loop, FileDescriptor device, Filesystem& filesystem, FrontSettings settings, Logger log);
   ~Front();
 
+  /// Who grants locks on files; not called where they are the kernel's affair. Before start(), and again when the node
+  /// begins a new life.
+  void set_file_locks(FileLocks& locks) { locks_.set_locks(locks); }
   /// Begins to take requests.
   Result<> start();
   /// Returns when the kernel has agreed on the protocol, or with the reason why it cannot be.
@@ -142,6 +148,11 @@ class Front {
   Task<void> seek(Request request);
   Task<void> copy_range(Request request);
 
+  Task<void> set_lock(Request request);
+  Task<void> wait_for_lock(Request request);
+  Task<void> test_lock(Request request);
+  Task<void> flush(Request request);
+
   // Shared by handlers
   BlockNo inode_of(const Request& request) const { return numbers_.to_inode(request.header().nodeid); }
   static Caller caller_of(const Request& request, std::uint32_t umask);
@@ -158,6 +169,10 @@ class Front {
   Task<void> answer_changed(Request request, Result<> changed);
   Task<void> answer_listing(Request request, const DirectoryListing& listing);
   Task<Result<>> stable_names(BlockNo directory);
+  /// What the kernel is given as an open file's handle: a number of its own, and whether it was opened with
+  /// FOPEN_DIRECT_IO.
+  std::uint64_t make_handle(bool direct) { return ++opened_ << 1 | (direct ? 1 : 0); }
+  static bool is_direct(std::uint64_t handle) { return (handle & 1) != 0; }
   bool may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   std::uint32_t cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
@@ -175,6 +190,8 @@ class Front {
   std::uint32_t block_size_;
   Channel channel_;
   KernelCaches caches_;
+  LockRequests locks_;
+  std::uint64_t opened_ = 0;  ///< files so far
   FrontCounters counters_;
   std::set<std::string> logged_;
 

@@ -11,8 +11,6 @@ namespace corral {
 namespace {
 /// What one COPY_FILE_RANGE request copies at the most; the caller comes back for the rest.
 constexpr std::size_t kMaxCopyBytes = 64 << 20;
-/// Handle of a file that was opened with FOPEN_DIRECT_IO. All others are 0.
-constexpr std::uint64_t kDirectHandle = 1;
 /// What is longer may fill a whole page.
 constexpr std::uint32_t kPageBytes = 4096;
 }  // namespace
@@ -25,11 +23,11 @@ bool Front::may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t f
 
 /// FOPEN_*.
 std::uint32_t Front::cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const {
+  const std::uint32_t no_flush = locks_.served() ? 0 : FOPEN_NOFLUSH;
   // Where other nodes write, the kernel cannot know where the end is that it appends to: it must not put into pages
   // what the answer has put elsewhere.
-  if (caches_.shared() && (flags & O_APPEND) != 0 && (flags & O_ACCMODE) != O_RDONLY)
-    return FOPEN_NOFLUSH | FOPEN_DIRECT_IO;
-  return FOPEN_NOFLUSH | (may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0);
+  if (caches_.shared() && (flags & O_APPEND) != 0 && (flags & O_ACCMODE) != O_RDONLY) return no_flush | FOPEN_DIRECT_IO;
+  return no_flush | (may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0);
 }
 
 /// open(2) beyond what the kernel has checked: counts the opening; truncates for O_TRUNC, which comes only with a
@@ -48,7 +46,7 @@ Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags,
   }
   fuse_open_out out{};
   out.open_flags = cache_flags(opened, flags);
-  if ((out.open_flags & FOPEN_DIRECT_IO) != 0) out.fh = kDirectHandle;
+  out.fh = make_handle((out.open_flags & FOPEN_DIRECT_IO) != 0);
   co_return out;
 }
 
@@ -61,7 +59,9 @@ Task<void> Front::open(Request request) {
 
 Task<void> Front::release(Request request) {
   const BlockNo inode = inode_of(request);
-  operations().release(inode, static_cast<int>(request.fixed<fuse_release_in>().flags));
+  const auto in = request.fixed<fuse_release_in>();
+  if (locks_.served()) co_await locks_.released(inode, in);
+  operations().release(inode, static_cast<int>(in.flags));
   request.succeed();
   if (!caches_.shared()) co_return;
   InodeRef known = filesystem_.inodes().find(inode);
@@ -87,7 +87,7 @@ Task<void> Front::read(Request request) {
   std::size_t size = std::min(in.size, kMaxTransferBytes);
   LargeBuffers::Buffer buffer = channel_.buffers().take(size);
   std::optional<KernelCaches::Reading> reading;
-  if (caches_.shared() && (in.flags & O_DIRECT) == 0 && in.fh != kDirectHandle)
+  if (caches_.shared() && (in.flags & O_DIRECT) == 0 && !is_direct(in.fh))
     reading.emplace(caches_, inode_of(request), in.offset, in.size);
   Result<std::size_t> length = co_await operations().read(inode_of(request), in.offset, {buffer.get(), size});
   if (!length) co_return refuse(request, length.error());
@@ -104,7 +104,7 @@ Task<void> Front::read(Request request) {
 /// file has there.
 Task<void> Front::settle_pages(const Request& request, const fuse_write_in& in) {
   const BlockNo inode = inode_of(request);
-  if (in.fh == kDirectHandle) {
+  if (is_direct(in.fh)) {
     if (caches_.may_know_data(inode)) co_await caches_.drop_data(inode);
   } else if (in.size >= kPageBytes) {
     caches_.told_data(inode);
@@ -128,7 +128,7 @@ Task<void> Front::write(Request request) {
   counters_.bytes_written += *written;
   if (caches_.shared()) co_await settle_pages(request, in);
   // Appending with fcntl(F_SETFL) was not foreseen at the opening; its pages may be locked until the answer.
-  const bool misplaced = caches_.shared() && (in.flags & O_APPEND) != 0 && in.fh != kDirectHandle;
+  const bool misplaced = caches_.shared() && (in.flags & O_APPEND) != 0 && !is_direct(in.fh);
   const BlockNo inode = inode_of(request);
   request.succeed_with(fuse_write_out{.size = static_cast<std::uint32_t>(*written), .padding = 0});
   if (misplaced) co_await caches_.drop_data(inode);
@@ -160,6 +160,28 @@ Task<void> Front::seek(Request request) {
   Result<std::uint64_t> found = co_await operations().seek(inode_of(request), in.offset, static_cast<int>(in.whence));
   if (!found) co_return refuse(request, found.error());
   request.succeed_with(fuse_lseek_out{.offset = *found});
+}
+
+Task<void> Front::set_lock(Request request) {
+  const BlockNo inode = inode_of(request);
+  return locks_.set(std::move(request), inode, false);
+}
+
+Task<void> Front::wait_for_lock(Request request) {
+  const BlockNo inode = inode_of(request);
+  return locks_.set(std::move(request), inode, true);
+}
+
+Task<void> Front::test_lock(Request request) {
+  const BlockNo inode = inode_of(request);
+  return locks_.test(std::move(request), inode);
+}
+
+/// Comes at every close(2), where locks are served.
+Task<void> Front::flush(Request request) {
+  if (!locks_.served()) co_return request.fail(ENOSYS);
+  co_await locks_.closed(inode_of(request), request.fixed<fuse_flush_in>().lock_owner);
+  request.succeed();
 }
 
 Task<void> Front::copy_range(Request request) {

@@ -140,6 +140,7 @@ Task<Result<>> MountService::mount_in_kernel() {
   settings.acl = arguments_.filesystem.acl;
   settings.synchronous_names = (arguments_.kernel_flags & (MS_SYNCHRONOUS | MS_DIRSYNC)) != 0;
   front_ = std::make_unique<Front>(loop_, std::move(channel), *filesystem_, settings, log_);
+  if (cluster_) front_->set_file_locks(cluster_->node().file_locks());
 
   device_->release_claim();
   KernelMount::Request request{.source = arguments_.device,

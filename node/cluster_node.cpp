@@ -56,6 +56,7 @@ void ClusterNode::set_filesystem(Filesystem* filesystem) {
 Link& ClusterNode::open(Member self) {
   // Before the first view a slot may be given up for another.
   CHECK_INVARIANT(!joined_);
+  file_locks_.reset();
   lock_space_.reset();
   lock_manager_.reset();
   membership_self_ = self;
@@ -63,6 +64,7 @@ Link& ClusterNode::open(Member self) {
   lock_manager_ = std::make_unique<dlm::LockManager>(environment_.executor, link, dlm::Limits{}, log_);
   Lease& lease = *this;
   lock_space_ = std::make_unique<DlmLockSpace>(environment_.executor, *lock_manager_, lease, log_);
+  file_locks_ = std::make_unique<DlmFileLocks>(*lock_manager_, lease);
   return link;
 }
 

@@ -7,8 +7,9 @@
 ///   join()       Membership claims a slot (its number is that of the journal) and comes into a view. Each view goes to
 ///                the lock manager, with all who are gone and not known to be recovered. The first member of all
 ///                replays every dirty journal of the volume before it asks for any lock and before others are let in.
-///   serving      The filesystem takes its glocks from lock_space(). They are certain while the node holds its lease:
-///                when heartbeats fail, requests wait, and go on or fail as the disk says.
+///   serving      The filesystem takes its glocks from lock_space(), and processes their locks on files from
+///                file_locks(). They are certain while the node holds its lease: when heartbeats fail, requests wait,
+///                and go on or fail as the disk says.
 ///   a node dies  The leader of the view, the lowest member that lives, has it fenced and waits until its lease has run
 ///                out. The leader's node then replays the journal on the disk, beside the mount (replay()), holding
 ///                locks that pass those of the dead; tells the filesystem what was changed under its caches; and tells
@@ -34,6 +35,7 @@
 #include "cluster/membership.h"
 #include "dlm/lock_manager.h"
 #include "fs/filesystem.h"
+#include "node/dlm_file_locks.h"
 #include "node/dlm_lock_space.h"
 
 namespace corral {
@@ -58,6 +60,7 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   Task<Result<>> join();
   /// After join().
   LockSpace& lock_space() { return *lock_space_; }
+  FileLocks& file_locks() { return *file_locks_; }
   dlm::LockManager& lock_manager() { return *lock_manager_; }
   JournalId journal() const { return JournalId(membership_self_.node.value); }
   Member self() const { return membership_self_; }
@@ -119,6 +122,7 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   Signal changed_;
   std::unique_ptr<dlm::LockManager> lock_manager_;
   std::unique_ptr<DlmLockSpace> lock_space_;
+  std::unique_ptr<DlmFileLocks> file_locks_;
   std::unique_ptr<Scope> work_;
   std::unique_ptr<cluster::Membership> membership_;
 };

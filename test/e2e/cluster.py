@@ -13,6 +13,7 @@ import unittest
 
 import support
 from iscsi import TARGET, Target, free_port
+from lock_stories import Locking
 from support import run, tool, wait_until
 
 NODES = 3
@@ -310,7 +311,17 @@ class Death:
         self.umount_all()
 
 
-class OnFile(Sharing, Death, ClusterTest):
+class OnFile(Sharing, Death, Locking, ClusterTest):
+    def test_locks_on_files(self):
+        self.mount_all()
+        for story in (self.posix, self.counters, self.conflicts, self.ends, self.interruption, self.deadlock):
+            with self.subTest(story.__name__):
+                story()
+        with self.subTest("database"):
+            self.database(together)
+        self.holders_node_dies()
+        self.umount_all()
+
     def refused(self, *command):
         done = run(*command, check=False)
         self.assertNotEqual(done.returncode, 0)

@@ -24,7 +24,7 @@ struct Processes {
         flocks(node.manager, kFlocks) {}
 
   HeldRange range(std::uint32_t process, RangeMode mode, Range bytes,
-                  RangeOwnerKind kind = RangeOwnerKind::posix) const {
+                  RangeOwnerKind kind = RangeOwnerKind::record) const {
     return {{node.member, kind, 1000u + process}, process, mode, bytes};
   }
   int set(std::uint64_t inode, HeldRange wanted) {
@@ -52,10 +52,16 @@ struct Processes {
   PosixLocks flocks;
 };
 
+struct Wait final : RangeWait {
+  Wait(LockManager& manager, bool is_process) : RangeWait(manager), process(is_process) {}
+  bool of_process() const override { return process; }
+  bool process;
+};
+
 /// One F_SETLKW that waits.
 struct Waiting {
-  Waiting(Processes& processes, PosixLocks& locks, std::uint64_t inode, HeldRange wanted)
-      : wait(processes.node.manager), scope(processes.cluster.executor) {
+  Waiting(Processes& processes, PosixLocks& locks, std::uint64_t inode, HeldRange wanted, bool process = true)
+      : wait(processes.node.manager, process), scope(processes.cluster.executor) {
     scope.spawn(run(locks, inode, wanted, wait, ended));
   }
   static Task<void> run(PosixLocks& locks, std::uint64_t inode, HeldRange wanted, RangeWait& wait, Ended& ended) {
@@ -63,7 +69,7 @@ struct Waiting {
     ended = result ? 0 : result.error().code();
   }
   Ended ended;
-  RangeWait wait;
+  Wait wait;
   Scope scope;
 };
 
@@ -82,10 +88,46 @@ TEST_CASE("the only user of a file needs no message for its locks after the firs
   }
   REQUIRE(one.set(7, one.range(1, RangeMode::unlocked, kWholeFile)) == 0);
   cluster.run_for(10ms);
-  CHECK(one.locks.files_in_use() == 0);
   REQUIRE(one.set(7, one.range(2, RangeMode::write, kWholeFile)) == 0);
   CHECK(cluster.messages() == before);
+  // What is held keeps the file's pin; without, it goes after a while.
+  cluster.run_for(3 * PosixLocks::kPinKept);
+  CHECK(one.locks.pins() == 1);
   REQUIRE(one.set(7, one.range(2, RangeMode::unlocked, kWholeFile)) == 0);
+  cluster.run_for(3 * PosixLocks::kPinKept);
+  CHECK(one.locks.pins() == 0);
+  CHECK(cluster.faults() == 0);
+}
+
+TEST_CASE("a file's locks are mastered by who uses it alone, also after others") {
+  Cluster cluster(1);
+  cluster.start_all(3);
+  Processes one(cluster, 1);
+  Processes two(cluster, 2);
+  const auto lock_and_unlock = [&](Processes& node, int times) {
+    for (int i = 0; i < times; ++i) {
+      REQUIRE(node.set(7, node.range(1, RangeMode::write, {0, 9})) == 0);
+      REQUIRE(node.set(7, node.range(1, RangeMode::unlocked, kWholeFile)) == 0);
+    }
+    cluster.run_for(10ms);
+  };
+  lock_and_unlock(one, 1);
+  SECTION("after a while") {
+    cluster.run_for(3 * PosixLocks::kPinKept);
+    lock_and_unlock(two, 1);
+  }
+  SECTION("while it never rests") {
+    const auto enough = static_cast<int>(PosixLocks::kRemoteOperations);
+    for (int i = 0; i < 6; ++i) {
+      lock_and_unlock(two, enough);
+      cluster.run_for(PosixLocks::kPinKept / 2);
+    }
+    lock_and_unlock(two, enough);
+  }
+  const auto before = cluster.messages();
+  lock_and_unlock(two, 100);
+  CHECK(cluster.messages() == before);
+  CHECK(cluster.faults() == 0);
 }
 
 TEST_CASE("F_GETLK names the node and the process; F_SETLKW waits its turn; a signal ends it") {
@@ -144,6 +186,45 @@ TEST_CASE("processes of a node that wait for each other, over files mastered els
   CHECK(first.ended == 0);
 }
 
+TEST_CASE("an open file may wait for another that waits for it, since others can unlock either") {
+  Cluster cluster(3);
+  cluster.start_all(2);
+  Processes here(cluster, 0);
+  const bool first_is_process = GENERATE(true, false);
+  REQUIRE(here.set(1, here.range(1, RangeMode::write, {0, 9})) == 0);
+  REQUIRE(here.set(2, here.range(2, RangeMode::write, {0, 9})) == 0);
+  Waiting first(here, here.locks, 2, here.range(1, RangeMode::write, {5, 5}), first_is_process);
+  Waiting second(here, here.locks, 1, here.range(2, RangeMode::write, {5, 5}), !first_is_process);
+  cluster.run_for(10ms);
+  CHECK((!first.ended && !second.ended));
+  REQUIRE(here.set(2, here.range(2, RangeMode::unlocked, kWholeFile)) == 0);
+  cluster.run_for(10ms);
+  CHECK(first.ended == 0);
+  second.wait.cancel();
+  cluster.run_for(10ms);
+  CHECK(second.ended == EINTR);
+}
+
+TEST_CASE("a flock that is taken again in the same mode is kept") {
+  Cluster cluster(4);
+  cluster.start_all(2);
+  Processes one(cluster, 0);
+  Processes two(cluster, 1);
+  const auto flock = [](Processes& node, RangeMode mode) {
+    auto result = node.run(node.flocks.set(4, node.range(1, mode, kWholeFile, RangeOwnerKind::flock), nullptr));
+    return result ? 0 : result.error().code();
+  };
+  CHECK(flock(one, RangeMode::read) == 0);
+  Waiting waiting(two, two.flocks, 4, two.range(2, RangeMode::write, kWholeFile, RangeOwnerKind::flock));
+  cluster.run_for(10ms);
+  CHECK(flock(one, RangeMode::read) == 0);
+  cluster.run_for(10ms);
+  CHECK(!waiting.ended);
+  CHECK(flock(one, RangeMode::unlocked) == 0);
+  cluster.run_for(10ms);
+  CHECK(waiting.ended == 0);
+}
+
 TEST_CASE("flock: shared and exclusive between nodes, converting loses the old lock first") {
   Cluster cluster(4);
   cluster.start_all(2);
@@ -183,9 +264,18 @@ TEST_CASE("dead nodes' locks vanish, the others' survive their master, waiters g
   cluster.run_for(10ms);
   CHECK((!for_dead.ended && !for_living.ended));
   nodes[dying].reset();
+  const Member dead = cluster.node(dying).member;
   cluster.kill(dying);
   cluster.change_view();
   cluster.run_for(10ms);
+  // It may not know yet that it is dead; what it had locked is known to nobody if it was the master.
+  CHECK(!for_dead.ended);
+  Waiting elsewhere(*nodes[2], nodes[2]->locks, 8, nodes[2]->range(53, RangeMode::write, {5000, 5000}));
+  cluster.run_for(10ms);
+  CHECK(!elsewhere.ended);
+  cluster.announce_recovered(dead);
+  cluster.run_for(10ms);
+  CHECK(elsewhere.ended == 0);
   CHECK(for_dead.ended == 0);
   CHECK(!for_living.ended);
   CHECK(nodes[2]->test(8, nodes[2]->range(52, RangeMode::read, {100 * other, 100 * other}))->owner.node ==
@@ -201,12 +291,13 @@ namespace {
 /// Random processes on all nodes lock ranges of a few files; what each was granted is checked against all others'.
 class RandomProcesses {
  public:
+  static constexpr std::size_t kUsers = 3;  ///< on each node
   explicit RandomProcesses(std::uint64_t seed) : random_(seed), cluster_(seed + 99) {
     const auto count = static_cast<std::uint32_t>(random_.between(2, 5));
     cluster_.start_all(count);
     for (std::uint32_t i = 0; i < count; ++i) {
       nodes_.push_back(std::make_unique<Processes>(cluster_, i));
-      for (std::uint32_t process = 0; process < 3; ++process) {
+      for (std::uint32_t process = 0; process < kUsers; ++process) {
         ++working_;
         users_.push_back(std::make_unique<Scope>(cluster_.executor));
         users_.back()->spawn(use(*this, *nodes_.back(), i * 10 + process, random_.split()));
@@ -218,9 +309,13 @@ class RandomProcesses {
   void play() {
     for (int round = 0; round < 30; ++round) {
       cluster_.run_for(std::chrono::microseconds(random_.between(100, 20'000)));
-      // Same members: everything in flight is lost and comes to its end all the same.
+      if (random_.chance(1, 15)) kill_one();
+      if (random_.chance(1, 4)) bury();
+      // Perhaps the same members: everything in flight is lost and comes to its end all the same.
       if (random_.chance(1, 3)) cluster_.announce(cluster_.next_view(), [this] { return random_delay(); });
     }
+    cluster_.announce(cluster_.next_view(), [this] { return random_delay(); });
+    bury();
     stopping_ = true;
     if (!cluster_.run_until([this] { return working_ == 0; })) failures.push_back("somebody waits for ever");
     failures.insert(failures.end(), cluster_.log.lines.begin(), cluster_.log.lines.end());
@@ -229,6 +324,28 @@ class RandomProcesses {
   std::uint64_t grants = 0;
 
  private:
+  /// What it had locked is nobody else's before its journal is replayed: it stays in the model until then.
+  void kill_one() {
+    const std::size_t victim = random_.below(nodes_.size());
+    const auto living = std::ranges::count_if(nodes_, [](const auto& node) { return node != nullptr; });
+    if (nodes_[victim] == nullptr || living == 1) return;
+    dead_.push_back(nodes_[victim]->node.member);
+    for (std::size_t user = 0; user < kUsers; ++user, --working_)
+      users_[victim * kUsers + user].reset();
+    nodes_[victim].reset();
+    cluster_.kill(static_cast<std::uint32_t>(victim));
+    cluster_.announce(cluster_.next_view(), [this] { return random_delay(); });
+  }
+  void bury() {
+    for (const Member& dead : std::exchange(dead_, {})) {
+      for (auto& [inode, table] : model_) {
+        for (const HeldRange& held : table.held())
+          if (held.owner.node == dead) table.set({held.owner, 0, RangeMode::unlocked, held.range});
+      }
+      cluster_.announce_recovered(dead, [this] { return random_delay(); });
+    }
+  }
+
   Duration random_delay() { return std::chrono::microseconds(random_.between(0, 3000)); }
 
   static Task<void> use(RandomProcesses& run, Processes& node, std::uint32_t process, Random random) {
@@ -276,6 +393,7 @@ class RandomProcesses {
   Random random_;
   Cluster cluster_;
   std::vector<std::unique_ptr<Processes>> nodes_;
+  std::vector<Member> dead_;  ///< whose journals are not replayed
   std::map<std::uint64_t, RangeTable> model_;
   std::size_t working_ = 0;
   bool stopping_ = false;
@@ -284,7 +402,7 @@ class RandomProcesses {
 
 }  // namespace
 
-TEST_CASE("random POSIX locks are never granted twice, while views change") {
+TEST_CASE("random POSIX locks are never granted twice, while views change and nodes die") {
   const std::uint64_t first = corral::test::number_from_environment("CORRAL_SEED", 1);
   const std::uint64_t count = std::getenv("CORRAL_SEED") != nullptr ? 1 : 60;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {

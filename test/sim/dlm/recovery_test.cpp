@@ -239,7 +239,7 @@ TEST_CASE("bytes that are no message, or that no peer may say, are refused and c
       Report{LockId(5), Mode::exclusive, false, {}, ResourceName(LockspaceId(1), "y")},
       RangeRequest{1,
                    RangeAction::set,
-                   {{peer, RangeOwnerKind::posix, 1}, 1, RangeMode::read, {0, 1}},
+                   {{peer, RangeOwnerKind::record, 1}, 1, RangeMode::read, {0, 1}},
                    ResourceName(LockspaceId(2), "z")},
       RangeReply{5, RangeCode::done, {}}};
   for (const Message& message : forbidden) {

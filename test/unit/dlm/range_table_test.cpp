@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint64_t kBytes = 40;
 
 RangeOwner owner(std::uint64_t number) {
-  return {{NodeId(static_cast<std::uint32_t>(number % 2)), Incarnation(1)}, RangeOwnerKind::posix, number};
+  return {{NodeId(static_cast<std::uint32_t>(number % 2)), Incarnation(1)}, RangeOwnerKind::record, number};
 }
 
 }  // namespace
