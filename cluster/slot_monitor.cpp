@@ -19,7 +19,8 @@ void SlotMonitor::scanned(Time began, Time ended, const std::vector<FoundSlot>& 
       observed.silence = std::max(Duration{}, began - observed.first_seen);
       continue;
     }
-    const bool beat = observed.slot && slots[i].slot && observed.slot->incarnation == slots[i].slot->incarnation;
+    const bool beat =
+        !same && observed.slot && slots[i].slot && observed.slot->incarnation == slots[i].slot->incarnation;
     observed = {.slot = slots[i].slot, .first_seen = ended, .changed = beat};
   }
 }

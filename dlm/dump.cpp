@@ -141,7 +141,7 @@ DumpedLock Engine::dump_owned(const OwnedLock& lock) const {
   return dumped;
 }
 
-Dump Engine::dump() const {
+Dump Engine::dump(DumpScope scope) const {
   Dump dump{self_, view_, describe_state(), deaths_.unrecovered(), {}};
   for (const Resource& resource : in_order_) {
     DumpedResource dumped;
@@ -154,7 +154,10 @@ Dump Engine::dump() const {
     }
     auto file = ranges_.mastered().find(resource.name);
     if (file != ranges_.mastered().end()) dump_ranges(file->second, clock_.now(), dumped);
-    dump.resources.push_back(std::move(dumped));
+    const bool waited_for =
+        std::ranges::any_of(dumped.locks, [](const DumpedLock& lock) { return lock.requested.has_value(); }) ||
+        std::ranges::any_of(dumped.ranges, &DumpedRange::waiting);
+    if (scope == DumpScope::all || waited_for) dump.resources.push_back(std::move(dumped));
   }
   return dump;
 }

@@ -2,6 +2,7 @@
 /// from the state of one node; only the master of a resource knows all its locks. Asks nobody, so it never waits.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,6 +39,12 @@ struct DumpedResource {
   /// At the master all locks, granted before converting before waiting; elsewhere this node's own.
   std::vector<DumpedLock> locks;
   std::vector<DumpedRange> ranges;  ///< POSIX locks, where this node is the master
+};
+
+/// Which resources a dump is to have.
+enum class DumpScope : std::uint8_t {
+  all,
+  waited_for,  ///< those with a lock or a range that waits, as far as this node knows
 };
 
 struct Dump {

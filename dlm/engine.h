@@ -125,7 +125,9 @@ class Engine final : private RangePort {
   bool out_of_cluster() const { return phase_ == Step::out; }
   std::size_t locks() const { return owned_.size(); }
   const EngineCounters& counters() const { return counters_; }
-  Dump dump() const;
+  Dump dump(DumpScope scope = DumpScope::all) const;
+  /// Dump::state.
+  std::string describe_state() const;
 
  private:
   enum class Step : std::uint8_t { no_view, hello, registering, finding, reporting, running, out };
@@ -256,7 +258,6 @@ class Engine final : private RangePort {
   void handle(Member from, Report& report);
   void handle(Member from, PhaseDone& done);
   /// dump.cpp.
-  std::string describe_state() const;
   DumpedLock dump_owned(const OwnedLock& lock) const;
   void received_early(const FrameHeader& header, const std::vector<Message>& messages);
 

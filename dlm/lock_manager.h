@@ -56,7 +56,9 @@ class LockManager final : public LinkUser {
   const View& view() const { return engine_.view(); }
   std::size_t locks() const { return engine_.locks(); }
   const EngineCounters& counters() const { return engine_.counters(); }
-  Dump dump() const { return engine_.dump(); }
+  Dump dump(DumpScope scope = DumpScope::all) const { return engine_.dump(scope); }
+  /// "running", or the step of the recovery and whom it waits for.
+  std::string describe_state() const { return engine_.describe_state(); }
   /// Messages of peers that were not used because they broke the protocol.
   std::uint64_t faults() const { return faults_; }
 

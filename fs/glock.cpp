@@ -110,6 +110,12 @@ void Glock::refuse_all() {
   change_ended_.notify_all();
 }
 
+bool Glock::Request::await_ready() {
+  granted = glock.admit_now(mode);
+  ++(granted ? glock.table_.counters_.hits : glock.table_.counters_.waits);
+  return granted;
+}
+
 void Glock::Request::await_suspend(std::coroutine_handle<> waiting) {
   handle = waiting;
   glock.queue_.push_back(*this);

@@ -97,7 +97,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   struct Request : Waiter {
     Request(Glock& g, GlockMode m) : glock(g), mode(m) {}
     ~Request();
-    bool await_ready() { return granted = glock.admit_now(mode); }
+    bool await_ready();
     void await_suspend(std::coroutine_handle<> waiting);
     /// False if it was refused.
     bool await_resume() { return std::exchange(granted, false); }
@@ -175,6 +175,15 @@ class Glock : public boost::intrusive::list_base_hook<> {
   Signal change_ended_;
 };
 
+/// Since the mount began.
+struct GlockCounters {
+  std::uint64_t hits = 0;       ///< had at once
+  std::uint64_t waits = 0;      ///< waited for, here or for other nodes
+  std::uint64_t promotes = 0;   ///< asked of the lock space
+  std::uint64_t demotes = 0;    ///< brought down
+  std::uint64_t callbacks = 0;  ///< wanted by other nodes
+};
+
 /// What hangs on glocks beyond the cached blocks; implemented by Filesystem.
 class GlockKeeper {
  public:
@@ -224,6 +233,7 @@ class GlockTable final : public LockClient {
   /// At the end of the mount, when nothing is cached any more: gives back every lock.
   Task<void> leave();
   std::size_t size() const { return glocks_.size(); }
+  const GlockCounters& counters() const { return counters_; }
   /// Glocks that are waited for, their holders and the node's modes, a line each: for who looks into a hang.
   std::vector<std::string> waiting() const;
 
@@ -249,6 +259,7 @@ class GlockTable final : public LockClient {
   std::unordered_map<GlockName, std::unique_ptr<Glock>, Hash> glocks_;
   boost::intrusive::list<Glock> idle_;  ///< that only the node's mode keeps, least recently used first
   std::uint64_t invalidations_ = 0;
+  GlockCounters counters_;
   bool refusing_ = false;
   bool settled_ = false;
   std::unique_ptr<Scope> changes_;

@@ -87,6 +87,7 @@ Task<void> Glock::promote(GlockMode mode) {
     co_return co_await come_down(GlockMode::unlocked);
   }
   changing_ = true;
+  ++table_.counters_.promotes;
   const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, LockHow::wait, {});
   changing_ = false;
   switch (answer.outcome) {
@@ -124,6 +125,7 @@ Task<void> Glock::demote(GlockMode to) {
     changing_ = false;  // what could not be written must not be seen by others: the lock stays
     co_return;
   }
+  ++table_.counters_.demotes;
   const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, to, LockHow::wait, value_);
   changing_ = false;
   if (answer.outcome == LockOutcome::withdrawn) {
@@ -141,6 +143,7 @@ void Glock::note_demoted(GlockMode mode) {
 
 void GlockTable::blocked(GlockName name, GlockMode wanted) {
   if (refusing_ || settled_) return;
+  ++counters_.callbacks;
   auto found = glocks_.find(name);
   if (found != glocks_.end()) {
     GlockRef glock(found->second.get());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "fsck/cluster_area_pass.h"
 #include "fsck/directory_pass.h"
 #include "fsck/directory_rebuild.h"
 #include "fsck/duplicate_pass.h"
@@ -52,6 +53,7 @@ Task<Result<>> Check::passes_over_volume(Volume& volume, SystemRepairs repairs) 
   CO_TRY_VOID(co_await separate_duplicates(volume));
   CO_TRY_VOID(co_await check_directories(volume));
   CO_TRY_VOID(co_await check_system_files(volume, std::move(repairs)));
+  CO_TRY_VOID(co_await check_cluster_area(volume));
   CO_TRY_VOID(co_await reconnect_orphans(volume));
   CO_TRY_VOID(co_await check_links(volume));
   CO_TRY_VOID(co_await check_groups(volume));

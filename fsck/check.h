@@ -1,10 +1,10 @@
 /// Checks a volume that is not mounted, and repairs it.
 ///
 /// Passes, in order: superblock, journals (replay), resource groups, inodes with all blocks they refer to, damaged
-/// directories, duplicate blocks, names, system files, orphans, links, bitmaps and totals. Each sees what the ones
-/// before it decided, in a working copy; what is to be written goes to the device at the end, in two steps: structures,
-/// then, when those are stable, the bitmaps and counts that follow from them. Cut off at any moment, a further run
-/// finds what is left to do from the structures alone.
+/// directories, duplicate blocks, names, system files, the cluster area, orphans, links, bitmaps and totals. Each sees
+/// what the ones before it decided, in a working copy; what is to be written goes to the device at the end, in two
+/// steps: structures, then, when those are stable, the bitmaps and counts that follow from them. Cut off at any moment,
+/// a further run finds what is left to do from the structures alone.
 ///
 /// Memory: 4 bits for each block, 32 bytes for each inode, 24 more for each directory, 12 MiB of cache, and what the
 /// repairs change.

@@ -38,6 +38,8 @@ std::string_view name_of(Kind kind) {
       return "statfs";
     case Kind::quota:
       return "quota";
+    case Kind::cluster_area:
+      return "cluster-area";
   }
   return "unknown";
 }

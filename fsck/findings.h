@@ -30,6 +30,7 @@ enum class Kind : std::uint8_t {
   system_file,
   statfs,
   quota,
+  cluster_area,
 };
 std::string_view name_of(Kind kind);
 

@@ -4,6 +4,7 @@
 /// once.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,7 +18,9 @@
 #include <sys/uio.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/file_descriptor.h"
+#include "base/latency_histogram.h"
 #include "base/log.h"
 #include "fuse/protocol.h"
 
@@ -122,13 +125,28 @@ class Channel {
   LargeBuffers::Buffer receiving_;
 };
 
+/// How long requests took, by opcode.
+struct RequestLatencies {
+  explicit RequestLatencies(const Clock& time) : clock(time) {}
+  void add(std::uint32_t opcode, Time begun) {
+    if (opcode < of.size()) of[opcode].add(clock.now() - begun);
+  }
+  const Clock& clock;
+  std::array<LatencyHistogram, protocol::kOpcodes> of;
+};
+
 /// A request that wants an answer: gives exactly one, EIO if it is destroyed without (its coroutine was torn down), so
 /// that nobody in the kernel waits for ever.
 class Request {
  public:
-  Request(Channel& channel, Message message) : channel_(&channel), message_(std::move(message)) {}
+  /// How long it took to its answer goes to `latencies`, which outlive it.
+  Request(Channel& channel, Message message, RequestLatencies& latencies)
+      : channel_(&channel), message_(std::move(message)), latencies_(&latencies), begun_(latencies.clock.now()) {}
   Request(Request&& other) noexcept
-      : channel_(std::exchange(other.channel_, nullptr)), message_(std::move(other.message_)) {}
+      : channel_(std::exchange(other.channel_, nullptr)),
+        message_(std::move(other.message_)),
+        latencies_(other.latencies_),
+        begun_(other.begun_) {}
   Request& operator=(Request&&) = delete;
   ~Request() {
     if (channel_ != nullptr) fail(EIO);
@@ -173,10 +191,13 @@ class Request {
  private:
   Channel& take_channel() {
     CHECK_INVARIANT(channel_ != nullptr);
+    latencies_->add(header().opcode, begun_);
     return *std::exchange(channel_, nullptr);
   }
   Channel* channel_;
   Message message_;
+  RequestLatencies* latencies_;
+  Time begun_;
 };
 
 }  // namespace corral

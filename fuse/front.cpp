@@ -97,6 +97,7 @@ Front::Front(EventLoop& loop, FileDescriptor device, Filesystem& filesystem, Fro
       block_size_(filesystem.volume().geometry.block_size()),
       channel_(std::move(device), kMaxTransferBytes, log_),
       caches_(loop, channel_, filesystem),
+      latencies_(loop.clock()),
       agreed_changed_(loop.executor()),
       ended_changed_(loop.executor()),
       requests_(loop.executor()) {}
@@ -180,7 +181,7 @@ void Front::dispatch(Message message) {
   if (opcode < counters_.requests.size()) ++counters_.requests[opcode];
   if (opcode == FUSE_FORGET) return forget(message);
   if (opcode == FUSE_BATCH_FORGET) return forget_many(message);
-  Request request(channel_, std::move(message));
+  Request request(channel_, std::move(message), latencies_);
   const Handler* handler = opcode < handlers.size() ? &handlers[opcode] : nullptr;
   if (handler == nullptr || handler->run == nullptr) return request.fail(ENOSYS);
   if (!agreed_ && opcode != FUSE_INIT) return request.fail(EIO);

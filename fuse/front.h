@@ -87,6 +87,9 @@ class Front {
   void finish();
 
   const FrontCounters& counters() const { return counters_; }
+  const std::array<LatencyHistogram, protocol::kOpcodes>& latencies() const { return latencies_.of; }
+  /// Requests that have not been answered.
+  std::size_t running() const { return requests_.running(); }
   /// Counters and settings as a JSON object; also the extended attribute `corral.statistics` of the root, answered
   /// without any lock.
   std::string statistics() const;
@@ -193,6 +196,7 @@ class Front {
   LockRequests locks_;
   std::uint64_t opened_ = 0;  ///< files so far
   FrontCounters counters_;
+  RequestLatencies latencies_;
   std::set<std::string> logged_;
 
   std::optional<Result<>> agreed_;

@@ -75,6 +75,7 @@ void KernelMount::remember_mount() {
   Result<struct statx> status = look_at(request_.directory);
   if (!status) return;
   if ((status->stx_mask & STATX_MNT_ID) != 0) mount_id_ = status->stx_mnt_id;
+  device_number_ = {status->stx_dev_major, status->stx_dev_minor};
   std::string number = fmt::format("/sys/class/bdi/{}:{}", status->stx_dev_major, status->stx_dev_minor);
   // Mounts of type fuseblk have one of their own beside the device's.
   backing_device_info_ = access((number + "-fuseblk").c_str(), F_OK) == 0 ? number + "-fuseblk" : number;

@@ -28,6 +28,13 @@ class KernelMount {
   /// Mounts with `fuse_device` (an opened /dev/fuse); its requests come from then on. EBUSY if the device is in use.
   Result<> mount(int fuse_device, Request request, const Logger& log);
 
+  /// st_dev of the mount's files; 0:0 where it could not be found out.
+  struct DeviceNumber {
+    std::uint32_t major = 0;
+    std::uint32_t minor = 0;
+  };
+  DeviceNumber device_number() const { return device_number_; }
+
   /// How far the kernel may read ahead of a sequential reader. Failing to set it is no error: it only costs speed.
   void set_read_ahead(std::uint64_t bytes) const;
 
@@ -49,6 +56,7 @@ class KernelMount {
 
   Request request_;
   std::uint64_t mount_id_ = 0;
+  DeviceNumber device_number_;
   std::string backing_device_info_;  ///< folder of the mount's read-ahead setting
 };
 

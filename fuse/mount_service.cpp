@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <sys/mount.h>
 #include <sys/random.h>
 
@@ -53,9 +54,12 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
   CO_TRY_VOID(co_await mount_volume());
   Result<> mounted = co_await mount_in_kernel();
   if (mounted) {
+    open_control_socket();
     ready();
     co_await front_->ended();
   }
+  control_.reset();
+  report_.reset();
   // A signal's unmounting waits in the kernel for what follows.
   Result<> unmounted = co_await unmount_volume();
   if (front_) front_->finish();
@@ -176,6 +180,25 @@ Result<> MountService::watch_signals() {
     leave_.spawn(leave());
   }));
   return {};
+}
+
+/// A mount that cannot be asked is better than none.
+void MountService::open_control_socket() {
+  const KernelMount::DeviceNumber number = kernel_mount_.device_number();
+  report_ = std::make_unique<MountReport>(MountReport::Parts{.device = arguments_.device,
+                                                             .directory = arguments_.directory,
+                                                             .filesystem = *filesystem_,
+                                                             .front = *front_,
+                                                             .node = cluster_ ? &cluster_->node() : nullptr});
+  auto socket = ControlSocket::listen(
+      loop_, control_socket_path(number.major, number.minor),
+      [this](const nlohmann::json& request) { return report_->answer(request); }, log_);
+  if (socket) {
+    control_ = *std::move(socket);
+  } else {
+    log_.warning("no control socket: {}; corral status, locks and top cannot ask this mount",
+                 socket.error().describe());
+  }
 }
 
 Task<void> MountService::leave() {

@@ -3,7 +3,7 @@
 ///
 /// Signals, once the mount is usable: SIGTERM and SIGINT unmount (files that are still open get errors from then on),
 /// SIGUSR1 writes the counters to the log, SIGHUP is ignored. Before, they end the process; the volume is replayed at
-/// the next mount.
+/// the next mount. A usable mount answers questions about itself on its control socket (control/control_socket.h).
 #pragma once
 
 #include <functional>
@@ -12,12 +12,14 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/sync.h"
+#include "control/control_socket.h"
 #include "disk/event_loop.h"
 #include "disk/helper_threads.h"
 #include "disk/storage_device.h"
 #include "fuse/front.h"
 #include "fuse/kernel_mount.h"
 #include "fuse/mount_arguments.h"
+#include "fuse/mount_report.h"
 #include "node/cluster_mount.h"
 
 namespace corral {
@@ -41,6 +43,7 @@ class MountService {
   Task<Result<>> mount_in_kernel();
   Task<Result<>> unmount_volume();
   Result<> watch_signals();
+  void open_control_socket();
   Task<void> leave();
 
   MountArguments arguments_;
@@ -53,6 +56,8 @@ class MountService {
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<Front> front_;
   KernelMount kernel_mount_;
+  std::unique_ptr<MountReport> report_;
+  std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<EventLoop::Watch> signals_;
   bool leaving_ = false;
   Scope leave_;

@@ -168,6 +168,7 @@ class BlockCache {
   const ondisk::Geometry& geometry() const { return geometry_; }
   Device& device() { return device_; }
   std::uint64_t cached_bytes() const { return blocks_.size() * geometry_.block_size(); }
+  std::uint64_t limit_bytes() const { return limit_bytes_; }
   void set_limit_bytes(std::uint64_t limit_bytes);
 
  private:

@@ -84,6 +84,7 @@ Task<Result<Transaction>> Journal::begin(TransactionSize size) {
     co_await may_begin_.wait();
   }
   ++open_transactions_;
+  ++counters_.transactions;
   open_size_.blocks += size.blocks;
   open_size_.revokes += size.revokes;
   co_return Transaction(*this, size);

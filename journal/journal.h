@@ -93,6 +93,7 @@ class [[nodiscard]] Transaction {
 
 /// Counters since the mount, for status and tests.
 struct JournalCounters {
+  std::uint64_t transactions = 0;
   std::uint64_t flushes = 0;
   std::uint64_t device_flushes = 0;
   std::uint64_t logged_blocks = 0;

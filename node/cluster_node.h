@@ -62,11 +62,14 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   LockSpace& lock_space() { return *lock_space_; }
   FileLocks& file_locks() { return *file_locks_; }
   dlm::LockManager& lock_manager() { return *lock_manager_; }
+  const dlm::LockManager& lock_manager() const { return *lock_manager_; }
   JournalId journal() const { return JournalId(membership_self_.node.value); }
   Member self() const { return membership_self_; }
   /// Null while the node is not (or no more) in the cluster.
   const cluster::Membership* membership() const { return membership_.get(); }
   const std::set<Member>& unrecovered() const { return unrecovered_; }
+  /// Why this node is a member no more.
+  const std::optional<Error>& end_reason() const { return ended_; }
 
   /// The mounted filesystem, to be told of journals that were replayed; null before it is unmounted. It outlives the
   /// node or is taken away first.

@@ -4,7 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "tools/corral/inspect_commands.h"
+#include "tools/corral/locks_command.h"
 #include "tools/corral/replay_command.h"
+#include "tools/corral/status_command.h"
+#include "tools/corral/top_command.h"
+#include "tools/corral/tune_command.h"
 #include "tools/corral/volume_commands.h"
 
 int main(int argc, char** argv) {
@@ -12,9 +17,16 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version,-V", "corral " CORRAL_VERSION);
   app.require_subcommand(1);
   int status = 0;
+  corral::StatusCommand cluster_status(app, status);
+  corral::LocksCommand locks(app, status);
+  corral::TopCommand top(app, status);
+  corral::DfCommand df(app, status);
+  corral::JournalsCommand journals(app, status);
+  corral::DumpCommand dump(app, status);
   corral::ReplayCommand replay(app, status);
   corral::AdoptCommand adopt(app, status);
   corral::ReleaseCommand release(app, status);
+  corral::TuneCommand tune(app, status);
   corral::ConfigCommand config(app, status);
   try {
     app.parse(argc, argv);

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "cluster/sole_use.h"
 #include "disk/event_loop.h"
-#include "disk/open_device.h"
 #include "fsck/check.h"
 #include "tools/fsck_corral/command_line.h"
 #include "tools/fsck_corral/terminal.h"
@@ -118,7 +118,7 @@ int Run::sum_up(const fsck::CheckReport& report) {
 }
 
 int Run::main() {
-  auto device = loop_.run_until_done(open_device(loop_, command_.device, {.read_only = !writes()}));
+  auto device = loop_.run_until_done(cluster::open_for_sole_use(loop_, command_.device, {.read_only = !writes()}));
   if (!device) {
     fmt::print(stderr, "fsck.corral: {}\n", device.error().describe());
     return fsck_exit::kFailed;

@@ -2,9 +2,11 @@
 """Volumes mounted by several nodes at once: three mounts on this machine over one image file, and three in network
 namespaces of their own over one LUN of a tgtd of the test's own."""
 
+import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -100,6 +102,56 @@ def write(path, contents, sync=False):
             os.fsync(file.fileno())
 
 
+def status(target):
+    """Exit code and report of corral status."""
+    done = run(tool("corral"), "status", "--json", target, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def crc32c(data):
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+class AreaHeader:
+    """Both copies of the cluster area's header, to be changed behind the nodes' backs."""
+
+    RECORD = 4096
+    VERSION, CRC, SECRET = 8, 12, 40
+
+    def __init__(self, image):
+        self.image = image
+        self.offset = json.loads(run(tool("corral"), "dump", "--json", "area", image).stdout)["offset_bytes"]
+        with open(image, "rb") as file:
+            file.seek(self.offset)
+            self.copies = [file.read(self.RECORD) for _ in range(2)]
+
+    def write(self, copies):
+        with open(self.image, "r+b") as file:
+            file.seek(self.offset)
+            for copy in copies:
+                file.write(copy)
+            os.fsync(file.fileno())
+
+    def change(self, place, contents):
+        """Writes the bytes at that place of both copies, with the checksum that belongs to them."""
+        changed = []
+        for copy in self.copies:
+            copy = bytearray(copy)
+            copy[place:place + len(contents)] = contents
+            copy[self.CRC:self.CRC + 4] = bytes(4)
+            copy[self.CRC:self.CRC + 4] = struct.pack(">I", crc32c(copy))
+            changed.append(copy)
+        self.write(changed)
+
+    def restore(self):
+        self.write(self.copies)
+
+
 class ClusterTest(unittest.TestCase):
     """A volume in an image file; each test mounts its nodes, and leaves a volume that fsck.gfs2 finds clean."""
 
@@ -116,6 +168,10 @@ class ClusterTest(unittest.TestCase):
 
     def prepare(self):
         pass
+
+    def bystander(self):
+        """The device as somebody sees it who is no node."""
+        return self.image
 
     def new_node(self):
         number = len(self.nodes) + 1
@@ -174,6 +230,57 @@ class Sharing:
         for node in self.nodes:
             self.assertEqual(sorted(os.listdir(node.path("folder"))), sorted(n.name for n in self.nodes))
         self.umount_all()
+
+    def test_status(self):
+        self.mount_all()
+        names = [node.name for node in self.nodes]
+        slots = {}
+        for target in [node.root for node in self.nodes] + [self.bystander()]:
+            code, report = status(target)
+            self.assertEqual(code, 0, report)
+            self.assertEqual(report["lock_table"], "test:cluster")
+            cluster = report["cluster"]
+            self.assertEqual(sorted(node["name"] for node in cluster["nodes"]), names)
+            self.assertEqual({node["state"] for node in cluster["nodes"]}, {"online"})
+            self.assertEqual({node["local"] for node in cluster["nodes"]}, {True})
+            self.assertEqual(cluster["view"]["members"], list(range(NODES)))
+            self.assertEqual(cluster["leader"], 0)
+            self.assertEqual(cluster["votes"], {"node": NODES, "disk": NODES - 1, "expected": 2 * NODES - 1,
+                                                "total": 2 * NODES - 1, "quorum": NODES, "quorate": True})
+            self.assertEqual(report["journals"], ["in use"] * NODES)
+            if target == self.bystander():
+                continue
+            own = next(node for node in cluster["nodes"] if node["slot"] == report["own_slot"])
+            slots[target] = own["name"]
+            self.assertFalse(report["mount"]["withdrawn"])
+            self.assertEqual(report["mount"]["cluster"]["lock_manager"], "running")
+        self.assertEqual(slots, {node.root: node.name for node in self.nodes})
+        self.assertIn("Quorate", run(tool("corral"), "status", self.bystander()).stdout)
+        self.not_alone()
+        self.process_tells_of_itself()
+        self.umount_all()
+
+    def not_alone(self):
+        """What wants the volume for itself names the nodes that have it."""
+        for command in (("fsck.corral", "-n"), ("fsck.corral", "-y"), ("corral", "replay"), ("corral", "release"),
+                        ("corral", "tune", "-U", "random")):
+            done = run(tool(command[0]), *command[1:], self.bystander(), check=False)
+            self.assertEqual(done.returncode, 8, command)
+            for node in self.nodes:
+                self.assertIn(f"node {node.name}", done.stderr)
+
+    def process_tells_of_itself(self):
+        one, two = self.nodes[:2]
+        write(one.path("file"), b"held exclusively")
+        locks = json.loads(run(tool("corral"), "locks", "--all", "--json", one.root).stdout)
+        number = os.stat(one.path("file")).st_ino
+        held = [lock for resource in locks["resources"] for lock in resource["locks"]
+                if resource.get("type") == "inode" and resource["number"] == number]
+        self.assertEqual([lock["granted"] for lock in held], ["EX"])
+        self.assertEqual(locks["names"][str(held[0]["slot"])], one.name)
+        run(tool("corral"), "locks", one.root)
+        top = run(tool("corral"), "top", "--once", "-i", "0.1", two.root).stdout
+        self.assertIn("Journal", top)
 
     def test_appends_lose_nothing(self):
         records = 200
@@ -302,6 +409,10 @@ class Death:
             write(node.path(node.name), node.name.encode(), sync=True)
         for node in self.nodes:
             node.kill()
+        code, report = status(self.bystander())
+        self.assertEqual(code, 1)
+        self.assertEqual({node["state"] for node in report["cluster"]["nodes"]}, {"not recovered"})
+        self.assertIn("dirty", report["journals"])
         for node in self.nodes:
             node.start()
         for node in self.nodes:
@@ -346,6 +457,27 @@ class OnFile(Sharing, Death, Locking, ClusterTest):
         wait_until(lambda: two.ready() and three.ready(), "mounting", 60)
         self.assertIn("all 3 journals are in use",
                       self.refused(*mount, f"node=one-too-many,addr=127.0.0.1,port={port}", self.image, beside))
+        self.umount_all()
+
+    def test_other_headers(self):
+        """Who does not know the cluster's secret, or its format, is not let in, and is told why."""
+        one, two = self.new_node(), self.new_node()
+        one.start()
+        wait_until(one.ready, "mounting", 60)
+        header = AreaHeader(self.image)
+        header.change(AreaHeader.SECRET, b"another secret")
+        two.start()
+        two.process.wait(timeout=60)
+        self.assertIn(f"node {one.name} lives", two.said())
+        self.assertIn("there is no connection to it", two.said())
+        header.change(AreaHeader.VERSION, struct.pack(">I", 77))
+        two.start()
+        two.process.wait(timeout=60)
+        self.assertIn("format version 77", two.said())
+        done = run(tool("corral"), "status", self.image, check=False)
+        self.assertEqual(done.returncode, 8)
+        self.assertIn("format version 77", done.stderr)
+        header.restore()
         self.umount_all()
 
     def test_other_volumes(self):
@@ -401,6 +533,10 @@ class OnLun(Sharing, Death, ClusterTest):
         self.addCleanup(self.network.end)
         self.target = Target(self.image, f"{self.network.subnet}.1")
         self.addCleanup(self.target.stop)
+
+    def bystander(self):
+        return (f"iscsi://{self.target.address}:{self.target.port}/{TARGET}/1?"
+                f"initiator=iqn.2026-11.corral.test:bystander")
 
     def new_node(self):
         number = len(self.nodes) + 1

@@ -7,10 +7,11 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "cluster/observation.h"
 #include "fs/dirent_block.h"
-#include "ondisk/text_field.h"
 #include "tools/adopt/group_blocks.h"
 #include "tools/adopt/offline_transaction.h"
+#include "tools/adopt/superblock.h"
 #include "tools/mkfs/file_tree.h"
 #include "tools/mkfs/options.h"
 
@@ -162,17 +163,6 @@ Task<Result<>> remove_area(AdoptionContext context, const VolumeReader& volume) 
   co_return co_await transaction.commit(context.executor, context.now, context.log);
 }
 
-/// One sector: it changes wholly or not at all.
-Task<Result<>> set_lock_protocol(const VolumeReader& volume, std::string protocol, std::string lock_table) {
-  AlignedBuffer sector(std::max<std::size_t>(volume.device().geometry().sector_bytes, kBasicBlockBytes), false);
-  CO_TRY_VOID(co_await volume.device().read(kSuperblockOffsetBytes, sector.span()));
-  auto& superblock = view<Superblock>(sector.span());
-  set_text(superblock.lock_protocol, protocol);
-  set_text(superblock.lock_table, lock_table);
-  CO_TRY_VOID(co_await volume.device().write(kSuperblockOffsetBytes, sector.span(), WriteMode::write_through));
-  co_return Result<>{};
-}
-
 /// The volume's area; none where it has none.
 Task<Result<std::optional<ClusterArea>>> find_area(const VolumeReader& volume) {
   Result<ClusterArea> area = co_await ClusterArea::find(volume);
@@ -183,22 +173,6 @@ Task<Result<std::optional<ClusterArea>>> find_area(const VolumeReader& volume) {
 
 }  // namespace
 
-Task<Result<>> check_no_node_lives(Executor& executor, const ClusterArea& area) {
-  CO_TRY(cluster::Header header, co_await area.read_header());
-  CO_TRY(std::vector<cluster::FoundSlot> before, co_await area.read_slots(cluster::kSlots));
-  if (std::ranges::none_of(
-          before, [](const auto& found) { return found.slot && found.slot->state != cluster::SlotState::free; }))
-    co_return Result<>{};
-  co_await executor.sleep_for(std::chrono::milliseconds(header.settings.failure_timeout_ms));
-  CO_TRY(std::vector<cluster::FoundSlot> after, co_await area.read_slots(cluster::kSlots));
-  for (std::size_t i = 0; i < after.size(); ++i) {
-    if (after[i].slot && after[i].slot->state != cluster::SlotState::free && after[i].slot != before[i].slot)
-      co_return fail(EBUSY, "{}: node {} has the volume mounted (slot {}): unmount it there first",
-                     area.device().name(), after[i].slot->name, i);
-  }
-  co_return Result<>{};
-}
-
 Task<Result<>> adopt_volume(AdoptionContext context, cluster::Header header, std::string lock_table) {
   CO_TRY(VolumeReader volume, co_await VolumeReader::open(context.device));
   const SuperblockInfo& superblock = volume.superblock();
@@ -207,12 +181,13 @@ Task<Result<>> adopt_volume(AdoptionContext context, cluster::Header header, std
   options.lock_table = lock_table;
   if (auto checked = mkfs::check_options(options); !checked)
     co_return fail(EINVAL, "{}: lock table '{}': give one as CLUSTER:NAME", context.device.name(), lock_table);
-  CO_TRY_VOID(co_await check_journals_clean(context.executor, volume));
   CO_TRY(std::optional<ClusterArea> area, co_await find_area(volume));
   if (area && superblock.lock_protocol == mkfs::kLockCorral)
     co_return fail(EEXIST, "{}: the volume has a cluster area already", context.device.name());
+  if (area) CO_TRY_VOID(co_await cluster::check_no_node_lives(context.executor, *area, cluster::SoleUse::writing));
+  CO_TRY_VOID(co_await check_journals_clean(context.executor, volume));
   if (!area) CO_TRY_VOID(co_await add_area(context, volume, header));
-  co_return co_await set_lock_protocol(volume, mkfs::kLockCorral, lock_table);
+  co_return co_await change_superblock(volume, {.lock_protocol = mkfs::kLockCorral, .lock_table = lock_table});
 }
 
 Task<Result<>> release_volume(AdoptionContext context, std::string lock_protocol) {
@@ -221,9 +196,9 @@ Task<Result<>> release_volume(AdoptionContext context, std::string lock_protocol
   if (!area && volume.superblock().lock_protocol != mkfs::kLockCorral)
     co_return fail(EINVAL, "{}: the volume is not in Corral's care (lock protocol {})", context.device.name(),
                    volume.superblock().lock_protocol);
-  if (area) CO_TRY_VOID(co_await check_no_node_lives(context.executor, *area));
+  if (area) CO_TRY_VOID(co_await cluster::check_no_node_lives(context.executor, *area, cluster::SoleUse::writing));
   CO_TRY_VOID(co_await check_journals_clean(context.executor, volume));
-  CO_TRY_VOID(co_await set_lock_protocol(volume, lock_protocol, volume.superblock().lock_table));
+  CO_TRY_VOID(co_await change_superblock(volume, {.lock_protocol = lock_protocol}));
   if (area) CO_TRY_VOID(co_await remove_area(context, volume));
   co_return Result<>{};
 }

@@ -33,8 +33,4 @@ Task<Result<>> adopt_volume(AdoptionContext context, cluster::Header header, std
 /// lives; EINVAL: the volume has no cluster area and is not ours.
 Task<Result<>> release_volume(AdoptionContext context, std::string lock_protocol);
 
-/// EBUSY with the node's name if a node is alive on the volume: its heartbeat moves within the failure timeout. Returns
-/// at once where no slot is in use.
-Task<Result<>> check_no_node_lives(Executor& executor, const cluster::ClusterArea& area);
-
 }  // namespace corral

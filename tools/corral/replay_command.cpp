@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "cluster/sole_use.h"
 #include "disk/event_loop.h"
-#include "disk/open_device.h"
 #include "offline/journals.h"
 #include "offline/volume_reader.h"
 
@@ -69,7 +69,7 @@ int ReplayCommand::run() const {
   // What the journals say is the report's; the log is for what goes wrong.
   SystemLogSink sink("corral", json_ ? LogLevel::warning : LogLevel::info, true, false);
   EventLoop loop;
-  auto device = loop.run_until_done(open_device(loop, device_, {.read_only = dry_run_}));
+  auto device = loop.run_until_done(cluster::open_for_sole_use(loop, device_, {.read_only = dry_run_}));
   if (!device) {
     fmt::print(stderr, "corral: {}\n", device.error().describe());
     return kFailed;

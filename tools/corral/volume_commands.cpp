@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cluster/area.h"
 #include "cluster/settings.h"
+#include "cluster/sole_use.h"
 #include "disk/event_loop.h"
 #include "disk/open_device.h"
 #include "tools/adopt/adopt.h"
@@ -25,11 +26,13 @@ int report(const std::string& device, const Result<>& result) {
   return kFailed;
 }
 
-/// Opens the device, runs the task that `work` makes of it, and closes it.
+/// Opens the device (one that is wanted exclusively, after no node was found alive on it), runs the task that `work`
+/// makes of it, and closes it.
 template <class Work>
 Result<> with_device(const std::string& name, StorageOptions options, Work work) {
   EventLoop loop;
-  TRY(auto device, loop.run_until_done(open_device(loop, name, options)));
+  TRY(auto device, loop.run_until_done(options.exclusive ? cluster::open_for_sole_use(loop, name, options)
+                                                         : open_device(loop, name, options)));
   Result<> result = loop.run_until_done(work(loop, *device));
   loop.run_until_done(device->close());
   return result;

@@ -25,6 +25,9 @@ struct Pair {
     channel.emplace(FileDescriptor(ends[1]), kMaxWrite, Logger(log));
   }
 
+  SystemClock clock;
+  RequestLatencies latencies{clock};
+
   void send(std::uint32_t opcode, std::span<const std::byte> arguments) {
     fuse_in_header header{};
     header.len = static_cast<std::uint32_t>(sizeof(header) + arguments.size());
@@ -72,7 +75,7 @@ TEST_CASE("a request arrives as it was sent") {
   Pair pair;
   const char name[] = "some name";
   pair.send(FUSE_LOOKUP, std::as_bytes(std::span(name)));
-  Request request(*pair.channel, pair.receive());
+  Request request(*pair.channel, pair.receive(), pair.latencies);
   CHECK(request.header().opcode == FUSE_LOOKUP);
   CHECK(request.header().nodeid == 7);
   CHECK(request.name(0) == "some name");
@@ -102,7 +105,7 @@ TEST_CASE("a WRITE's payload is aligned, whatever its size") {
 TEST_CASE("answers carry the request's number, an error, or parts in order") {
   Pair pair;
   pair.send(FUSE_GETATTR, {});
-  Request(*pair.channel, pair.receive()).fail(ENOENT);
+  Request(*pair.channel, pair.receive(), pair.latencies).fail(ENOENT);
   Pair::Answer refused = pair.answer();
   CHECK(refused.header.unique == 42);
   CHECK(refused.header.error == -ENOENT);
@@ -110,7 +113,8 @@ TEST_CASE("answers carry the request's number, an error, or parts in order") {
 
   pair.send(FUSE_IOCTL, {});
   std::vector<std::byte> data(3, std::byte{9});
-  Request(*pair.channel, pair.receive()).succeed_with_head(fuse_write_out{.size = 5, .padding = 6}, data);
+  Request(*pair.channel, pair.receive(), pair.latencies)
+      .succeed_with_head(fuse_write_out{.size = 5, .padding = 6}, data);
   Pair::Answer answered = pair.answer();
   CHECK(answered.header.error == 0);
   REQUIRE(answered.body.size() == sizeof(fuse_write_out) + 3);
@@ -118,7 +122,7 @@ TEST_CASE("answers carry the request's number, an error, or parts in order") {
   CHECK(answered.body.back() == std::byte{9});
 
   pair.send(FUSE_CREATE, {});
-  Request(*pair.channel, pair.receive()).succeed_with(fuse_write_out{}, fuse_open_out{});
+  Request(*pair.channel, pair.receive(), pair.latencies).succeed_with(fuse_write_out{}, fuse_open_out{});
   CHECK(pair.answer().body.size() == sizeof(fuse_write_out) + sizeof(fuse_open_out));
 }
 
@@ -126,7 +130,7 @@ TEST_CASE("a request that is destroyed without an answer gets EIO") {
   Pair pair;
   pair.send(FUSE_FSYNC, {});
   {
-    Request request(*pair.channel, pair.receive());
+    Request request(*pair.channel, pair.receive(), pair.latencies);
     Request moved(std::move(request));
   }
   CHECK(pair.answer().header.error == -EIO);
@@ -146,7 +150,7 @@ TEST_CASE("nothing waits, then the kernel's end is gone") {
 TEST_CASE("a closed channel takes and gives nothing") {
   Pair pair;
   pair.send(FUSE_GETATTR, {});
-  Request request(*pair.channel, pair.receive());
+  Request request(*pair.channel, pair.receive(), pair.latencies);
   pair.channel->close();
   std::optional<Message> message;
   CHECK(pair.channel->receive(message) == Channel::Received::ended);

@@ -1,0 +1,19 @@
+/// Asks a running mount through its control socket (control_socket.h).
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.h"
+
+namespace corral {
+
+/// Sends one request and returns the answer, without its "ok". Blocks, but no longer than `limit` for each step.
+/// Errors: ENOENT or ECONNREFUSED where no process serves the mount any more, ETIMEDOUT where it does not answer (it
+/// hangs, or is stopped), EPROTO where the answer makes no sense, EINVAL with the mount's own words where it refuses.
+Result<nlohmann::json> ask_mount(const std::string& socket_path, const nlohmann::json& request,
+                                 std::chrono::milliseconds limit);
+
+}  // namespace corral
