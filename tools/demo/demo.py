@@ -31,6 +31,7 @@ class Story:
         self.format()
         self.mount_all()
         self.share()
+        self.look()
         self.death()
 
     def storage(self):
@@ -82,6 +83,10 @@ class Story:
         """A line with redirections, shown as typed."""
         self.tell.write(f"{host.name}# {line}", "1")
         subprocess.run([*host.inside(), "sh", "-c", line], check=True, timeout=60)
+
+    def look(self):
+        self.tell.chapter("Who is in")
+        self.tell.show(self.hosts[0], "corral", "status", self.lab.url)
 
     def death(self):
         victim, living = self.hosts[-1], self.hosts[:-1]
@@ -164,7 +169,9 @@ def keep(lab, tell):
   tools/quickstart --down               takes it down
 
 On a node, for example:
-  corral config get {lab.url}
+  corral status {lab.url}
+  corral locks {first.mount_point}
+  corral top {first.mount_point}
   kill -9 $(pgrep -f {first.mount_point})      and what the others say: {lab.folder}/*/mount.log""")
 
 
