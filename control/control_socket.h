@@ -5,8 +5,7 @@
 ///
 /// The mount's event loop answers, from what the process has in memory: nothing is asked of the lock manager, the disk
 /// or another node, so there is an answer also while requests of the mount hang. A client may send several lines; it is
-/// served in order, and read no further while its answer is on the way. Bad input gets an error; a line that is too
-/// long also ends the connection, and so does too many clients at a time.
+/// served in order (stream_server.h). Bad input gets an error; a line that is too long also ends the connection.
 ///
 /// The socket's name is the device number of the mount's files (stat's st_dev, "0:45.sock"), which every mount has for
 /// itself as long as it lives, and which /proc/self/mountinfo tells without touching the mount. Mode 0600. A process
@@ -16,16 +15,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "base/file_descriptor.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "control/stream_server.h"
 #include "disk/event_loop.h"
 
 namespace corral {
@@ -41,7 +39,6 @@ class ControlSocket {
   using Answer = std::function<Result<nlohmann::json>(const nlohmann::json& request)>;
 
   static constexpr std::size_t kMostRequestBytes = 4096;
-  static constexpr std::size_t kMostClients = 32;
 
   /// Listens at the path, whose folder is made if need be, and removes sockets of dead processes from that folder.
   /// EADDRINUSE: another process listens there. The loop outlives the socket.
@@ -52,32 +49,13 @@ class ControlSocket {
   ControlSocket& operator=(const ControlSocket&) = delete;
 
  private:
-  struct Client {
-    FileDescriptor socket;
-    std::string input;
-    std::string output;
-    std::size_t sent = 0;
-    bool closing = false;  ///< after what is to be sent
-  };
-
-  ControlSocket(std::string path, Answer answer, Logger log, FileDescriptor listener, FileDescriptor poll);
-  EventLoop::Drained drain();
-  void accept_all();
-  void serve(std::uint64_t number);
-  bool receive(Client& client) const;
-  bool send(Client& client) const;
-  void answer_lines(Client& client) const;
+  ControlSocket(std::string path, Answer answer) : path_(std::move(path)), answer_(std::move(answer)) {}
+  void answer_line(StreamServer::Conversation& talk) const;
   std::string answer_to(std::string_view line) const;
-  void watch(std::uint64_t number, const Client& client) const;
 
   std::string path_;
   Answer answer_;
-  Logger log_;
-  FileDescriptor listener_;
-  FileDescriptor poll_;  ///< readable when listener or a client has something to do
-  std::unique_ptr<EventLoop::Watch> watch_;
-  std::map<std::uint64_t, Client> clients_;
-  std::uint64_t next_number_ = 1;
+  std::unique_ptr<StreamServer> server_;
 };
 
 }  // namespace corral

@@ -231,6 +231,10 @@ Result<> MountArguments::set_value(std::string_view name, std::string_view value
     TRY(fs.cache_bytes, bytes_of(name, value));
     return {};
   }
+  if (name == "metrics") {
+    TRY(metrics, MetricsAddress::parse(std::string(value)));
+    return {};
+  }
   if (name == "spin") {
     TRY(std::uint64_t microseconds, number_between(name, value, 0, 1000));
     spin = std::chrono::microseconds(microseconds);

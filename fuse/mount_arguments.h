@@ -1,12 +1,14 @@
 /// The command line of mount.corral, as a person, mount(8) or fstab gives it: what to mount where, and the -o options.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "control/metrics_endpoint.h"
 #include "fs/mount_options.h"
 #include "node/node_settings.h"
 
@@ -24,6 +26,7 @@ struct MountArguments {
   bool remount = false;
   bool for_filesystem = false;  ///< options beyond the generic ones of mount(2) were given
   bool writeback_cache = false;
+  std::optional<MetricsAddress> metrics;
   Duration spin = std::chrono::microseconds(50);  ///< see EventLoop
   /// Options that were understood but change nothing here, to be told to the user.
   std::vector<std::string> without_effect;

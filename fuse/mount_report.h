@@ -33,12 +33,12 @@ class MountReport {
 
   /// EINVAL for a command that there is not.
   Result<nlohmann::json> answer(const nlohmann::json& request) const;
+  nlohmann::json status() const;
+  nlohmann::json counters() const;
 
  private:
-  nlohmann::json status() const;
   nlohmann::json membership() const;
   nlohmann::json locks(bool all) const;
-  nlohmann::json counters() const;
 
   Parts parts_;
 };

@@ -11,6 +11,7 @@
 
 #include "disk/open_device.h"
 #include "fuse/caller_groups.h"
+#include "fuse/mount_metrics.h"
 
 namespace corral {
 
@@ -55,9 +56,11 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
   Result<> mounted = co_await mount_in_kernel();
   if (mounted) {
     open_control_socket();
+    open_metrics_endpoint();
     ready();
     co_await front_->ended();
   }
+  metrics_.reset();
   control_.reset();
   report_.reset();
   // A signal's unmounting waits in the kernel for what follows.
@@ -198,6 +201,18 @@ void MountService::open_control_socket() {
   } else {
     log_.warning("no control socket: {}; corral status, locks and top cannot ask this mount",
                  socket.error().describe());
+  }
+}
+
+/// Likewise: the operator's monitoring will notice.
+void MountService::open_metrics_endpoint() {
+  if (!arguments_.metrics) return;
+  auto endpoint = MetricsEndpoint::listen(
+      loop_, *arguments_.metrics, [this] { return open_metrics(report_->status(), report_->counters()); }, log_);
+  if (endpoint) {
+    metrics_ = *std::move(endpoint);
+  } else {
+    log_.error("{}", endpoint.error().describe());
   }
 }
 

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "base/sync.h"
 #include "control/control_socket.h"
+#include "control/metrics_endpoint.h"
 #include "disk/event_loop.h"
 #include "disk/helper_threads.h"
 #include "disk/storage_device.h"
@@ -44,6 +45,7 @@ class MountService {
   Task<Result<>> unmount_volume();
   Result<> watch_signals();
   void open_control_socket();
+  void open_metrics_endpoint();
   Task<void> leave();
 
   MountArguments arguments_;
@@ -58,6 +60,7 @@ class MountService {
   KernelMount kernel_mount_;
   std::unique_ptr<MountReport> report_;
   std::unique_ptr<ControlSocket> control_;
+  std::unique_ptr<MetricsEndpoint> metrics_;
   std::unique_ptr<EventLoop::Watch> signals_;
   bool leaving_ = false;
   Scope leave_;

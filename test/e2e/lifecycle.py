@@ -2,15 +2,21 @@
 """mount.corral itself: options and errors, the daemon, every way in which a mount ends, what the kernel answers alone."""
 
 import errno
+import json
 import mmap
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import unittest
+import urllib.parse
+import urllib.request
 
 import support
+from iscsi import free_port
 from support import MountedTest, Volume, run, wait_until
 
 
@@ -248,6 +254,41 @@ class Options(MountedTest):
             self.volume.umount()
         finally:
             run("losetup", "-d", loop)
+
+
+@unittest.skipIf(shutil.which("prometheus") is None, "there is no prometheus")
+class Metrics(MountedTest):
+    PORT = free_port()
+    MOUNT_OPTIONS = ("-o", f"metrics=127.0.0.1:{PORT}")
+
+    def test_prometheus_understands_them(self):
+        """Scraped by a Prometheus of the test's own, which is then asked what it has understood."""
+        os.mkdir(self.path("folder"))
+        port, folder = free_port(), tempfile.mkdtemp(prefix="corral-e2e-")
+        self.addCleanup(shutil.rmtree, folder)
+        with open(os.path.join(folder, "prometheus.yml"), "w") as config:
+            config.write("scrape_configs:\n- job_name: corral\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\n"
+                         f"  static_configs:\n  - targets: ['127.0.0.1:{self.PORT}']\n")
+        prometheus = subprocess.Popen(["prometheus", f"--config.file={folder}/prometheus.yml",
+                                       f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(prometheus.wait)
+        self.addCleanup(prometheus.kill)
+
+        def value(query):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?"
+                                            + urllib.parse.urlencode({"query": query}), timeout=5) as answer:
+                    found = json.load(answer)["data"]["result"]
+            except OSError:
+                return None
+            return float(found[0]["value"][1]) if found else None
+
+        wait_until(lambda: value("up") == 1, "the first scrape", 60)
+        self.assertEqual(value("corral_withdrawn"), 0)
+        self.assertEqual(value('corral_mount_info{lock_protocol="lock_nolock"}'), 1)
+        self.assertGreaterEqual(value('corral_request_seconds_count{kind="MKDIR"}'), 1)
+        self.assertGreater(value('histogram_quantile(0.99, corral_request_seconds_bucket{kind="MKDIR"})'), 0)
 
 
 class WritebackCache(MountedTest):

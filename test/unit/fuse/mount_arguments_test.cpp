@@ -74,6 +74,9 @@ TEST_CASE("the filesystem's options") {
   CHECK(arguments.writeback_cache);
   CHECK(arguments.spin == std::chrono::microseconds(70));
   CHECK(arguments.for_filesystem);
+  CHECK_FALSE(arguments.metrics);
+  CHECK(parse("metrics=127.0.0.1:9101").metrics->host == "127.0.0.1");
+  CHECK(parse("metrics=127.0.0.1:9101").metrics->port == "9101");
   CHECK(parse("quota").filesystem.quota == QuotaMode::on);
   CHECK(parse("quota=quiet").filesystem.quota == QuotaMode::on);
   CHECK(parse("quota=on,noquota").filesystem.quota == QuotaMode::off);
