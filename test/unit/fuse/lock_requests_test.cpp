@@ -90,7 +90,7 @@ struct Kernel {
     REQUIRE(write(descriptor.get(), &bytes, sizeof(bytes)) == sizeof(bytes));
     std::optional<Message> message;
     REQUIRE(channel->receive(message) == Channel::Received::message);
-    Request request(*channel, *std::move(message));
+    Request request(*channel, *std::move(message), latencies);
     scope.spawn(opcode == FUSE_GETLK ? requests.test(std::move(request), inode)
                                      : requests.set(std::move(request), inode, opcode == FUSE_SETLKW));
     return last_;
@@ -128,6 +128,7 @@ struct Kernel {
   ModelLocks locks{executor};
   FileDescriptor descriptor;
   std::optional<Channel> channel;
+  RequestLatencies latencies{clock};
   LockRequests requests;
   Scope scope{executor};
   fuse_file_lock found{};
