@@ -425,7 +425,8 @@ class Death:
 class OnFile(Sharing, Death, Locking, ClusterTest):
     def test_locks_on_files(self):
         self.mount_all()
-        for story in (self.posix, self.counters, self.conflicts, self.ends, self.interruption, self.deadlock):
+        for story in (self.posix, self.counters, self.conflicts, self.shown, self.ends, self.interruption,
+                      self.deadlock):
             with self.subTest(story.__name__):
                 story()
         with self.subTest("database"):
