@@ -1,6 +1,8 @@
 #include "fuse/mount_report.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -82,17 +84,25 @@ json describe(const dlm::DumpedRange& range) {
           {"waits_for", std::move(waits_for)}};
 }
 
-/// The name of a glock's resource is its type and its number in hexadecimal, as glock_resource() makes it.
-void add_glock_name(const dlm::ResourceName& name, json& into) {
-  const std::string_view text = name.bytes();
-  const std::size_t slash = text.find('/');
-  const auto type = parse_number<std::uint64_t>(text.substr(0, slash));
+std::optional<std::uint64_t> parse_hexadecimal(std::string_view digits) {
   std::uint64_t number = 0;
-  if (slash == std::string_view::npos || !type) return;
-  const auto digits = text.substr(slash + 1);
-  if (std::from_chars(digits.data(), digits.data() + digits.size(), number, 16).ec != std::errc()) return;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number, 16);
+  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
+  return number;
+}
+
+/// What the resource's name says, as who made it wrote it: a glock's type and hexadecimal number (glock_resource()), or
+/// the number of the inode whose ranges are locked (dlm::PosixLocks).
+void add_name(const dlm::ResourceName& name, json& into) {
+  const std::string_view text = name.bytes();
+  const std::size_t slash = name.lockspace() == kGlocks ? text.find('/') : std::string_view::npos;
+  if (name.lockspace() == kGlocks && slash == std::string_view::npos) return;
+  const auto type = name.lockspace() == kGlocks ? parse_number<std::uint64_t>(text.substr(0, slash))
+                                                : static_cast<std::uint64_t>(GlockType::inode);
+  const auto number = parse_hexadecimal(slash == std::string_view::npos ? text : text.substr(slash + 1));
+  if (!type || !number) return;
   into["type"] = type_name(*type);
-  into["number"] = number;
+  into["number"] = *number;
 }
 
 json describe(const dlm::DumpedResource& resource) {
@@ -101,7 +111,7 @@ json describe(const dlm::DumpedResource& resource) {
                 {"master", resource.master ? json(resource.master->node.value) : json()},
                 {"locks", json::array()},
                 {"ranges", json::array()}};
-  if (resource.name.lockspace() == kGlocks) add_glock_name(resource.name, shown);
+  add_name(resource.name, shown);
   json blocked_by = json::array();
   for (NodeId node : resource.blocked_by)
     blocked_by.push_back(node.value);

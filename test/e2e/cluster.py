@@ -425,7 +425,8 @@ class Death:
 class OnFile(Sharing, Death, Locking, ClusterTest):
     def test_locks_on_files(self):
         self.mount_all()
-        for story in (self.posix, self.counters, self.conflicts, self.ends, self.interruption, self.deadlock):
+        for story in (self.posix, self.counters, self.conflicts, self.shown, self.ends, self.interruption,
+                      self.deadlock):
             with self.subTest(story.__name__):
                 story()
         with self.subTest("database"):
@@ -461,6 +462,8 @@ class OnFile(Sharing, Death, Locking, ClusterTest):
 
     def test_other_headers(self):
         """Who does not know the cluster's secret, or its format, is not let in, and is told why."""
+        # A node that is not let in gives up after three failure timeouts.
+        run(tool("corral"), "config", "set", self.image, "failure-timeout", "1s")
         one, two = self.new_node(), self.new_node()
         one.start()
         wait_until(one.ready, "mounting", 60)
@@ -544,6 +547,15 @@ class OnLun(Sharing, Death, ClusterTest):
                f"initiator=iqn.2026-11.corral.test:node-{number}")
         # Addresses and port are found out.
         return self.keep(Node(self.folder, number, url, "port=7007", self.network.inside(number)))
+
+    def test_disk_without_answer(self):
+        os.kill(self.target.process.pid, signal.SIGSTOP)
+        try:
+            done = run(tool("corral"), "status", "--timeout", "1", self.bystander(), check=False)
+        finally:
+            os.kill(self.target.process.pid, signal.SIGCONT)
+        self.assertEqual(done.returncode, 5)
+        self.assertIn("no answer within 1 s", done.stderr)
 
     def test_stopped(self):
         """A node that stands still is fenced; when it goes on it can write nothing, and serves nothing."""

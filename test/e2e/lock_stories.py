@@ -1,6 +1,7 @@
 """What processes on several nodes may expect of locks on files: fcntl, open file descriptions, flock, and what is built
 on them."""
 
+import json
 import os
 import select
 import signal
@@ -11,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "posix"))
 
 import suite  # noqa: E402
-from support import wait_until  # noqa: E402
+from support import run, tool, wait_until  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = ("process", "open-file", "flock")
@@ -117,6 +118,29 @@ class Locking:
         self.assertEqual(holder.ask("flock exclusive now"), "EAGAIN")
         self.assertEqual(away.ask("flock exclusive now"), "ok")
         self.assertEqual(holder.ask("flock shared now"), "EAGAIN")
+
+    def shown(self):
+        """Who waits for whom is told by the node that masters the file's locks: the first that used them."""
+        one, two, _ = self.nodes
+        holder, waiter = self.users("shown", (one, two))
+        self.assertEqual(holder.ask("set process write 10 5"), "ok")
+        waiter.begin("wait process write 12 1")
+        self.assertTrue(waiter.waits())
+
+        def ranges():
+            answer = json.loads(run(tool("corral"), "locks", "--json", one.root).stdout)
+            return [(answer["names"][str(lock["slot"])], lock) for resource in answer["resources"]
+                    for lock in resource["ranges"] if resource.get("number") == os.stat(one.path("shown")).st_ino]
+
+        wait_until(lambda: len(ranges()) == 2, "the lock that waits is shown", 30)
+        (held_by, held), (waits_at, waiting) = sorted(ranges(), key=lambda one: one[1]["waiting"])
+        self.assertEqual((held_by, held["process"], held["first"], held["last"]), (one.name, holder.pid, 10, 14))
+        self.assertEqual((waits_at, waiting["process"], waiting["waits_for"][0]["slot"]),
+                         (two.name, waiter.pid, held["slot"]))
+        self.assertIn(f"process {waiter.pid} wants write lock on bytes 12 to 12",
+                      run(tool("corral"), "locks", one.root).stdout)
+        self.assertEqual(holder.ask("set process unlock 0 0"), "ok")
+        self.assertEqual(waiter.answer(), "ok")
 
     def ends(self):
         """All that lets go of locks besides unlocking them."""

@@ -78,7 +78,7 @@ Task<Result<>> look_at_volume(Executor& executor, Device& device, StatusReport& 
   co_return co_await look_at_journals(executor, volume, report);
 }
 
-Result<StatusReport> gather(const std::string& target) {
+Result<StatusReport> gather(const std::string& target, Duration timeout) {
   StatusReport report;
   report.device = target;
   std::optional<CorralMount> mount;
@@ -89,7 +89,7 @@ Result<StatusReport> gather(const std::string& target) {
   }
   ask_mounts(report, mount);
   EventLoop loop;
-  AnswerDeadline deadline(loop.executor());
+  AnswerDeadline deadline(loop.executor(), timeout);
   StorageOptions options;
   options.read_only = true;
   options.exclusive = false;
@@ -113,6 +113,9 @@ StatusCommand::StatusCommand(CLI::App& app, int& status) {
   command->add_option("-i,--interval", interval_seconds_, "Seconds between two reports with --watch")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 3600.0));
+  command->add_option("--timeout", timeout_seconds_, "Seconds to wait for each answer of the disk")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
   command->callback([this, &status] { status = run(); });
 }
 
@@ -124,11 +127,12 @@ int StatusCommand::show() const {
     for (const CorralMount& mount : corral_mounts().value_or(std::vector<CorralMount>()))
       targets.push_back(mount.directory);
   }
+  const auto timeout = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(timeout_seconds_));
   int worst = targets.empty() ? status_exit::kNobody : status_exit::kWell;
   if (targets.empty()) fmt::print(stderr, "corral: this host has no Corral mount\n");
   nlohmann::json reports = nlohmann::json::array();
   for (const std::string& target : targets) {
-    auto report = gather(target);
+    auto report = gather(target, timeout);
     if (!report) fmt::print(stderr, "corral: {}\n", report.error().describe());
     if (worst == status_exit::kWell) worst = report ? report->exit_code() : status_exit::kFailed;
     if (!report) continue;

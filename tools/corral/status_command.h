@@ -23,6 +23,7 @@ class StatusCommand {
   bool json_ = false;
   bool watch_ = false;
   double interval_seconds_ = 2;
+  double timeout_seconds_ = 10;
 };
 
 }  // namespace corral
