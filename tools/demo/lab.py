@@ -42,6 +42,12 @@ def wait_until(condition, what, seconds):
         time.sleep(0.01)
 
 
+def mount_points():
+    """From the kernel's list: asking a mount point itself fails where its process has died."""
+    with open("/proc/self/mountinfo") as mounts:
+        return {line.split()[4] for line in mounts}
+
+
 class Host:
     """One machine of the lab, as far as a kernel can pretend it."""
 
@@ -76,7 +82,7 @@ class Host:
         run("unshare", f"--uts={self.name_file}", "hostname", self.name)
 
     def mounted(self):
-        return os.path.ismount(self.mount_point)
+        return self.mount_point in mount_points()
 
     def start_mount(self):
         """mount.corral in the foreground of the host; wait for mounted()."""
@@ -101,7 +107,7 @@ class Host:
 
     def forget(self):
         """After the host's processes have ended."""
-        if os.path.ismount(self.mount_point):
+        if self.mounted():
             run("umount", "-l", self.mount_point, check=False)
         run("umount", self.name_file, check=False)
         if os.path.exists(f"/run/netns/{self.lab.space(self.name)}"):
@@ -201,9 +207,11 @@ class Lab:
         return self.url.encode() in words or b"tgtd" in words[0] and self.control.encode() in words
 
     def end_processes(self):
-        """tgtd last: mounts that were unmounted are still leaving the cluster, and get some time for it."""
+        """Mounts in order where they are up to it, those that are still mounting included; then all, tgtd too."""
         own = [pid for pid in self.state["processes"] if self.own_process(pid)]
         mounts = [pid for pid in own if pid != self.state["target"]]
+        for pid in mounts:
+            os.kill(pid, signal.SIGTERM)
         end = time.monotonic() + 10
         while any(self.own_process(pid) for pid in mounts) and time.monotonic() < end:
             time.sleep(0.05)
@@ -223,8 +231,7 @@ class Lab:
         for left in (f"/run/tgtd/socket.{self.control}", f"/run/tgtd/socket.{self.control}.lock"):
             if os.path.exists(left):
                 os.unlink(left)
-        with open("/proc/self/mountinfo") as mounts:
-            left = [words[4] for words in map(str.split, mounts) if words[4].startswith(self.folder + "/")]
+        left = [place for place in mount_points() if place.startswith(self.folder + "/")]
         if left:
             raise LabError(f"still mounted, and so not removed: {' '.join(left)}")
         shutil.rmtree(self.folder)
