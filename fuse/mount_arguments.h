@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "fs/mount_options.h"
+#include "fuse/event_hooks.h"
 #include "node/node_settings.h"
 
 namespace corral {
@@ -24,6 +25,7 @@ struct MountArguments {
   bool remount = false;
   bool for_filesystem = false;  ///< options beyond the generic ones of mount(2) were given
   bool writeback_cache = false;
+  std::string event_hooks = EventHooks::kFolder;  ///< folder
   bool rejoin = true;                             ///< a node that the cluster has lost comes back by itself
   Duration spin = std::chrono::microseconds(50);  ///< see EventLoop
   /// Options that were understood but change nothing here, to be told to the user.
