@@ -128,4 +128,10 @@ std::string open_metrics(const json& status, const json& counters) {
   return out;
 }
 
+std::string open_metrics_of_lost_life() {
+  std::string out;
+  add_values(out, kStates, "gauge", {{"cluster", {{"member", false}, {"serving", false}}}});
+  return out + "# EOF\n";
+}
+
 }  // namespace corral

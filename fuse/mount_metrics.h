@@ -11,5 +11,7 @@ namespace corral {
 
 /// From the answers to "status" and "counters".
 std::string open_metrics(const nlohmann::json& status, const nlohmann::json& counters);
+/// While a node that the cluster has lost is on its way back: there is nothing else to tell.
+std::string open_metrics_of_lost_life();
 
 }  // namespace corral

@@ -18,12 +18,14 @@
 ///                idempotent.
 ///   leave()      After the filesystem has let go of everything: out of the view in order, then the key is given up.
 ///   the end      Fenced, removed or failed: the locks are void at once, the filesystem is told to withdraw (on_lost),
-///                and nothing is sent any more. Unmounting and mounting again makes a new life; the host stays up.
+///                and nothing is sent any more. Another ClusterNode may come after it, as a new incarnation; the host
+///                stays up.
 ///
 /// One thread. Everything waits by coroutines on the executor; destroying the node is its death.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -37,6 +39,7 @@
 #include "fs/filesystem.h"
 #include "node/dlm_file_locks.h"
 #include "node/dlm_lock_space.h"
+#include "node/recovery_report.h"
 
 namespace corral {
 
@@ -64,6 +67,8 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   dlm::LockManager& lock_manager() { return *lock_manager_; }
   const dlm::LockManager& lock_manager() const { return *lock_manager_; }
   JournalId journal() const { return JournalId(membership_self_.node.value); }
+  /// Why it is no member any more.
+  const std::optional<Error>& end_reason() const { return ended_; }
   Member self() const { return membership_self_; }
   /// Null while the node is not (or no more) in the cluster.
   const cluster::Membership* membership() const { return membership_.get(); }
@@ -77,6 +82,11 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   /// Called once, on the loop's thread, when the node is a member no more without having left: nothing may be served,
   /// nothing written. Not from within any call of the node's.
   std::function<void(const Error& reason)> on_lost;
+  /// The lease has run out, and it is not known yet whether the node is lost: what was granted may be others' by now.
+  std::function<void()> on_uncertain;
+
+  /// Told of what concerns operators, for their hooks: its name, and a JSON object (recovery_report.h). Must not wait.
+  std::function<void(std::string event, std::string json)> on_event;
 
   /// The filesystem has withdrawn: the node ends as if it had died, and the others recover its journal.
   void fail(const Error& reason);
@@ -87,6 +97,7 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
  private:
   // MembershipUser
   void view_installed(const cluster::ViewInstalled& event) override;
+  void fenced(Member victim, const cluster::FencingTimes& times) override;
   void recover(Member dead) override;
   void node_recovered(Member gone) override;
   void ended(const cluster::MembershipEnded& event) override;
@@ -99,10 +110,15 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   bool certain() const override;
   Task<bool> wait_until_certain() override;
 
+  std::string name_of(Member member) const;
+  void tell_event(const std::string& event, Member about, const std::string& detail);
+  RecoveryReport& recovery_of(Member dead);
+  void note_left_out(Member gone, bool this_node_recovers);
   Task<void> replay_all();
   Task<void> recover_until_done(Member dead);
   Task<Result<ReplayReport>> replay(JournalId journal);
   Task<void> maintain_fencing();
+  Task<void> watch_lease();
   std::optional<Error> stranger_in_view() const;
   std::vector<std::uint64_t> keys_of_slots(bool members) const;
   void end(const Error& reason);
@@ -119,8 +135,9 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   std::optional<Error> ended_;  ///< why it is no member any more
   bool left_ = false;
   std::set<Member> unrecovered_;
-  Event journals_replayed_;    ///< by the first member; at once by others
-  bool orphans_left_ = false;  ///< a journal was replayed while no filesystem was mounted
+  std::map<Member, RecoveryReport> recoveries_;  ///< under way, of nodes that failed
+  Event journals_replayed_;                      ///< by the first member; at once by others
+  bool orphans_left_ = false;                    ///< a journal was replayed while no filesystem was mounted
   Filesystem* filesystem_ = nullptr;
   Signal changed_;
   std::unique_ptr<dlm::LockManager> lock_manager_;

@@ -7,6 +7,17 @@
 using namespace corral;
 using nlohmann::json;
 
+TEST_CASE("a node that was lost is no member") {
+  CHECK(open_metrics_of_lost_life() == R"(# TYPE corral_member gauge
+# HELP corral_member 1 while the node is a member of its cluster
+corral_member 0
+# TYPE corral_serving gauge
+# HELP corral_serving 1 while the node's lease holds
+corral_serving 0
+# EOF
+)");
+}
+
 TEST_CASE("a report becomes metrics") {
   const json status = {{"device", "/dev/sdb"},
                        {"directory", "/a \"b\"\\c"},
