@@ -4,6 +4,8 @@ install(TARGETS mkfs.corral fsck.corral mount.corral corral RUNTIME DESTINATION 
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/docs/man/ DESTINATION share/man/man8 FILES_MATCHING PATTERN "*.8")
 install(FILES ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION share/doc/corral RENAME copyright)
 install(FILES ${CMAKE_SOURCE_DIR}/README.md DESTINATION share/doc/corral)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/docs/ DESTINATION share/doc/corral/docs
+  FILES_MATCHING PATTERN "*.md" PATTERN man EXCLUDE)
 install(FILES ${CMAKE_SOURCE_DIR}/tools/package/corral@.service DESTINATION lib/systemd/system)
 # bash-completion looks for a file by the name of the program.
 foreach(program corral mkfs.corral fsck.corral mount.corral)
