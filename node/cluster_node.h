@@ -73,8 +73,6 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   /// Null while the node is not (or no more) in the cluster.
   const cluster::Membership* membership() const { return membership_.get(); }
   const std::set<Member>& unrecovered() const { return unrecovered_; }
-  /// Why this node is a member no more.
-  const std::optional<Error>& end_reason() const { return ended_; }
 
   /// The mounted filesystem, to be told of journals that were replayed; null before it is unmounted. It outlives the
   /// node or is taken away first.
