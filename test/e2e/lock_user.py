@@ -74,6 +74,7 @@ def interrupted(*_):
 def main():
     signal.signal(signal.SIGUSR1, interrupted)
     user = User(sys.argv[1])
+    print("ready", flush=True)
     for line in sys.stdin:
         try:
             answer = user.run(*line.split())
