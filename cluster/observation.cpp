@@ -128,9 +128,12 @@ Task<Result<>> Observer::see_who_is_admitted(Observation& observation) const {
   std::optional<RegisteredKeys> keys;
   if (Reservations* reservations = area_.device().reservations()) {
     auto found = co_await reservations->read_keys();
-    if (found) keys = *std::move(found);
-    // A disk that has none, or a program that may not ask.
-    if (!found && found.error().code() != EOPNOTSUPP) observation.problems.push_back(found.error().describe());
+    if (found) {
+      keys = *std::move(found);
+    } else if (found.error().code() != EOPNOTSUPP) {
+      // A program that may not ask.
+      observation.problems.push_back(found.error().describe());
+    }
   }
   const LifeLocks* locks = area_.device().life_locks();
   for (ObservedNode& node : observation.nodes) {

@@ -25,6 +25,8 @@ class User:
         self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "lock_user.py"), path],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         test.addCleanup(self.end)
+        # A call that it stands in later is one that it was asked for, not the opening.
+        test.assertEqual(self.answer(), "ready")
 
     @property
     def pid(self):
@@ -139,6 +141,8 @@ class Locking:
                          (two.name, waiter.pid, held["slot"]))
         self.assertIn(f"process {waiter.pid} wants write lock on bytes 12 to 12",
                       run(tool("corral"), "locks", one.root).stdout)
+        # Two nodes have the folder, so it is on the disk.
+        self.assertIn(" /shown (fcntl)", run(tool("corral"), "locks", "--paths", one.root).stdout)
         self.assertEqual(holder.ask("set process unlock 0 0"), "ok")
         self.assertEqual(waiter.answer(), "ok")
 

@@ -4,7 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "tools/corral/mounts.h"
+#include "tools/corral/find_paths.h"
+#include "tools/corral/watched_volume.h"
 
 namespace corral {
 
@@ -13,6 +14,34 @@ using nlohmann::json;
 namespace {
 
 constexpr int kFailed = 8;
+
+std::optional<BlockNo> inode_of(const json& resource) {
+  if (resource.value("type", "") != "inode") return std::nullopt;
+  return BlockNo(resource.value("number", std::uint64_t{0}));
+}
+
+Task<Result<>> find_paths_into(const VolumeReader& volume, std::set<BlockNo> wanted,
+                               std::map<BlockNo, std::string>& paths) {
+  CO_TRY(paths, co_await find_paths(volume, std::move(wanted)));
+  co_return Result<>{};
+}
+
+/// Gives the resources of the answer that are inodes their paths.
+Result<> add_paths(const std::string& directory, json& answer) {
+  std::set<BlockNo> wanted;
+  for (const json& resource : answer["resources"])
+    if (auto inode = inode_of(resource)) wanted.insert(*inode);
+  std::map<BlockNo, std::string> paths;
+  TRY_VOID(with_watched_volume(device_behind(directory), [&](Executor&, const VolumeReader& volume) {
+    return find_paths_into(volume, std::move(wanted), paths);
+  }));
+  for (json& resource : answer["resources"]) {
+    const auto inode = inode_of(resource);
+    if (const auto path = inode ? paths.find(*inode) : paths.end(); path != paths.end())
+      resource["path"] = path->second;
+  }
+  return {};
+}
 
 /// What the locks of one answer are shown with.
 class Lines {
@@ -23,6 +52,7 @@ class Lines {
     std::string text = resource.value("resource", "?");
     if (resource.contains("number"))
       text = fmt::format("{} {}", resource.value("type", ""), resource.value("number", std::uint64_t{0}));
+    if (resource.contains("path")) text += fmt::format(" {}", resource["path"].get<std::string>());
     text += fmt::format(" ({})", resource.value("lockspace", ""));
     const auto master = resource.find("master");
     text += master == resource.end() || master->is_null() ? ", master not known"
@@ -79,6 +109,7 @@ LocksCommand::LocksCommand(CLI::App& app, int& status) {
   CLI::App* command = app.add_subcommand("locks", "Show who waits for which lock, and who holds it");
   command->add_option("directory", directory_, "Mount point")->required();
   command->add_flag("-a,--all", all_, "Also locks that nobody waits for");
+  command->add_flag("-p,--paths", paths_, "Look for the inodes' paths on the disk, directory by directory");
   command->add_flag("--json", json_, "Report as JSON");
   command->callback([this, &status] { status = run(); });
 }
@@ -106,8 +137,10 @@ int LocksCommand::run() const {
     fmt::print(stderr, "corral: {}\n", answer.error().describe());
     return kFailed;
   }
+  if (const Result<> found = paths_ ? add_paths(directory_, *answer) : Result<>{}; !found)
+    fmt::print(stderr, "corral: no paths: {}\n", found.error().describe());
   if (json_) {
-    fmt::print("{}\n", answer->dump(2));
+    fmt::print("{}\n", answer->dump(2, ' ', false, json::error_handler_t::replace));
   } else {
     fmt::print("{}", text(*answer));
   }

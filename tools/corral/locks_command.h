@@ -1,4 +1,4 @@
-/// corral locks [-a] [--json] MOUNTPOINT: who waits for which lock, and who holds it.
+/// corral locks [-ap] [--json] MOUNTPOINT: who waits for which lock, and who holds it.
 #pragma once
 
 #include <string>
@@ -22,6 +22,7 @@ class LocksCommand {
   int run() const;
   std::string directory_;
   bool all_ = false;
+  bool paths_ = false;
   bool json_ = false;
 };
 

@@ -226,6 +226,8 @@ std::string StatusReport::text() const {
   for (const ObservedNode& node : cluster->nodes) {
     std::string status = words_for(node.state);
     if (std::ranges::find(local, node.slot.member()) != local.end() && node.alive()) status += ", Local";
+    // It hangs, or its host is down and was not fenced.
+    if (node.state == NodeState::not_recovered && node.admitted.value_or(false)) status += ", May still write";
     const std::size_t id = node.slot.id.value;
     const bool in_slot = node.slot.state != cluster::SlotState::free;
     rows.push_back({fmt::format("{}", id), node.slot.name.empty() ? "-" : node.slot.name, status,

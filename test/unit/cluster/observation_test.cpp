@@ -1,5 +1,6 @@
 #include "cluster/observation.h"
 
+#include "disk/reservation.h"
 #include "test/support/catch.h"
 #include "test/support/must.h"
 #include "test/support/simulated_cluster.h"
@@ -131,4 +132,32 @@ TEST_CASE("of a bad slot it is told, and the others are seen") {
   CHECK(seen.nodes.size() == 2);
   REQUIRE(seen.problems.size() == 1);
   CHECK(seen.problems[0].find("slot 7") != std::string::npos);
+}
+
+TEST_CASE("a silent node that the disk still lets write is in the way of who writes, and of nobody who reads") {
+  ManualClock clock;
+  Executor executor(clock);
+  SimulatedDisk disk{DiskImage(cluster::kAreaBytes)};
+  SimulatedDevice hung(executor, disk, 1);
+  SimulatedDevice device(executor, disk, 2);
+  const cluster::ClusterArea area(device, 0);
+  const cluster::Header header{.cluster = {7}};
+  const AlignedBuffer contents = cluster::ClusterArea::new_contents(header);
+  must(run_to_end(clock, executor, device.write(0, contents.span(), WriteMode::cached)));
+  const ReservationKey key(0x77);
+  must(run_to_end(clock, executor,
+                  area.write_slot({.id = NodeId(1),
+                                   .cluster = header.cluster,
+                                   .state = cluster::SlotState::member,
+                                   .incarnation = Incarnation(3),
+                                   .key = key.value,
+                                   .name = "beta"})));
+  must(run_to_end(clock, executor, hung.reservations()->register_key(ReservationKey(), key, false)));
+  must(run_to_end(clock, executor, cluster::check_no_node_lives(executor, area, SoleUse::reading)));
+  const auto refused = run_to_end(clock, executor, cluster::check_no_node_lives(executor, area, SoleUse::writing));
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message().find("node beta (slot 1, not recovered, but the disk still lets it write)") !=
+        std::string::npos);
+  must(run_to_end(clock, executor, hung.reservations()->register_key(key, ReservationKey(), false)));
+  must(run_to_end(clock, executor, cluster::check_no_node_lives(executor, area, SoleUse::writing)));
 }
