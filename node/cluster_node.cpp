@@ -15,7 +15,7 @@ ClusterNode::ClusterNode(Environment environment, cluster::ClusterArea area, clu
                          cluster::NodeOptions options, Random random)
     : environment_(environment),
       area_(area),
-      header_(std::move(header)),
+      header_(header),
       options_(std::move(options)),
       random_(random),
       log_(environment.log, "node " + options_.name + ": "),

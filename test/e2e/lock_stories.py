@@ -76,6 +76,8 @@ class Locking:
         with open(nodes[0].path(name), "ab"):
             pass
         users = [User(self, node.path(name)) for node in nodes]
+        for user in users:
+            self.assertEqual(user.answer(), "ready")
         self.lock_users = getattr(self, "lock_users", []) + users
         return users
 

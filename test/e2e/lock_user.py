@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A process that locks a file as it is told: lock_user.py PATH. Says "ready" when it has opened the file. One command
-per line of standard input, one answer per line of standard output: what the call returned, or the name of its error. A
-signal USR1 ends a call that waits.
+"""A process that locks a file as it is told: lock_user.py PATH. One command per line of standard input, one answer per
+line of standard output: what the call returned, or the name of its error; before them all, that it is ready. A signal
+USR1 ends a call that waits.
 
   set|wait|test KIND TYPE FIRST LENGTH   KIND process or open-file (fcntl), TYPE read, write or unlock
   flock MODE [now]                       MODE shared, exclusive or unlock
