@@ -186,10 +186,8 @@ void Filesystem::withdrawn(const Error& reason) {
     volume_.log.error("errors=panic: giving up");
     std::abort();
   }
-  volume_.log.error(
-      "about to withdraw this filesystem: nothing more is written, every operation fails with EIO; unmount it, run "
-      "fsck, "
-      "mount it again");
+  volume_.log.error("about to withdraw this filesystem: nothing more is written, every operation fails with EIO");
+  if (reason.kind() == ErrorKind::corrupt) volume_.log.error("unmount it, run fsck, mount it again");
   if (journal_ != nullptr) journal_->abandon();
   glocks_.refuse();
   if (environment_.withdrawn) environment_.withdrawn(reason);

@@ -208,6 +208,7 @@ class GlockTable final : public LockClient {
   /// All references and cached blocks must have gone.
   ~GlockTable() override;
   GlockRef get(GlockType type, std::uint64_t number);
+  LockSpace& lock_space() { return lock_space_; }
   /// True if other nodes may share the volume.
   bool clustered() const { return standing_mode_ != GlockMode::exclusive; }
 

@@ -71,7 +71,7 @@ void InodeTable::note_unused(Inode& inode) {
 }
 
 void InodeTable::rest(Inode& inode) {
-  resting_.emplace(inode.address_, Resting{inode.formal_number_, inode.lookups});
+  resting_.emplace(inode.address_, KnownInode{inode.formal_number_, inode.lookups});
   inodes_.erase(inode.address_);
   share_memory();
 }
@@ -105,7 +105,8 @@ Result<InodeRef> InodeTable::get(BlockNo address, std::uint64_t formal_number) {
   if (inode == nullptr) return InodeRef(&add(address, formal_number));
   if (inode->formal_number_ != formal_number) {
     // Only an inode that is referred to is sure to be still the one it was: other nodes do not free those.
-    const bool may_be_stale = volume_.glocks.clustered() && inode->lookups == 0 && inode->opens == 0;
+    const bool referred_to = inode->lookups != 0 || inode->opens != 0;
+    const bool may_be_stale = volume_.glocks.clustered() && (!referred_to || !is_certain(*inode));
     if (!may_be_stale) return misnamed(address, formal_number, inode->formal_number_);
     inode->formal_number_ = formal_number;
     inode->unlinked = inode->free_wanted = false;
@@ -183,7 +184,8 @@ Task<Result<std::optional<InodeTable::NewPlace>>> InodeTable::claim(BlockNo addr
 Result<LockedInode> InodeTable::make(NewPlace place, std::uint64_t formal_number) {
   const BlockNo address(place.glock.glock().name().number);
   if (InodeRef inode = find(address)) {
-    if (!volume_.glocks.clustered() || inode->lookups != 0 || inode->opens != 0)
+    const bool referred_to = inode->lookups != 0 || inode->opens != 0;
+    if (!volume_.glocks.clustered() || (referred_to && is_certain(*inode)))
       return fail_corrupt("block {} was allocated as a new inode, but inode {} is in use", address.value,
                           address.value);
   }
@@ -193,22 +195,46 @@ Result<LockedInode> InodeTable::make(NewPlace place, std::uint64_t formal_number
   return LockedInode(std::move(inode), std::move(place.glock), std::move(block));
 }
 
-std::vector<InodeRef> InodeTable::dirty_inodes() {
-  std::vector<InodeRef> dirty;
-  for (auto& [address, inode] : inodes_) {
-    if (inode->dirty != nullptr) dirty.emplace_back(inode.get());
+KnownInodes InodeTable::known(BlockNo root) const {
+  KnownInodes known;
+  for (const auto& [address, inode] : inodes_)
+    if (inode->lookups != 0 && address != root)
+      known.emplace(address, KnownInode{inode->formal_number_, inode->lookups});
+  known.insert(resting_.begin(), resting_.end());
+  return known;
+}
+
+void InodeTable::remember(const KnownInodes& known) {
+  for (const auto& [address, one] : known) {
+    // One that is in memory already is on its way to be freed: it has no name that the kernel could have come by.
+    if (InodeRef inode = find(address))
+      inode->lookups += one.lookups;
+    else
+      resting_.emplace(address, one);
   }
-  std::ranges::sort(dirty, {}, [](const InodeRef& inode) { return inode->address(); });
-  return dirty;
+  share_memory();
+}
+
+template <class Predicate>
+std::vector<InodeRef> InodeTable::select(Predicate wanted) {
+  std::vector<InodeRef> selected;
+  for (auto& [address, inode] : inodes_) {
+    if (wanted(*inode)) selected.emplace_back(inode.get());
+  }
+  std::ranges::sort(selected, {}, [](const InodeRef& inode) { return inode->address(); });
+  return selected;
+}
+
+std::vector<InodeRef> InodeTable::dirty_inodes() {
+  return select([](const Inode& inode) { return inode.dirty != nullptr; });
 }
 
 std::vector<InodeRef> InodeTable::unlinked_inodes() {
-  std::vector<InodeRef> unlinked;
-  for (auto& [address, inode] : inodes_) {
-    if (inode->unlinked || inode->free_wanted) unlinked.emplace_back(inode.get());
-  }
-  std::ranges::sort(unlinked, {}, [](const InodeRef& inode) { return inode->address(); });
-  return unlinked;
+  return select([](const Inode& inode) { return inode.unlinked || inode.free_wanted; });
+}
+
+std::vector<InodeRef> InodeTable::told_inodes() {
+  return select([](const Inode& inode) { return inode.told.attributes || inode.told.names || inode.told.data; });
 }
 
 }  // namespace corral

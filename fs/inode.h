@@ -1,5 +1,8 @@
 /// Inodes in memory: one Inode per block address that the kernel, an open file or a running operation knows.
 ///
+/// What the kernel knows from an earlier life of a clustered mount rests, too, until it is used: the inode may have
+/// been freed meanwhile, and its block used anew, so it is looked at first (Operations::lock).
+///
 /// An Inode holds no attributes: they are the dinode's, read under the inode's glock through LockedInode. What it does
 /// hold cannot be derived from the disk: who refers to it, dirty file data, the allocator's window.
 ///
@@ -9,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -124,6 +128,14 @@ class [[nodiscard]] LockedInode {
   BlockRef block_;
 };
 
+/// An inode as the kernel knows it.
+struct KnownInode {
+  std::uint64_t formal_number;
+  std::uint64_t lookups;  ///< references, never 0
+};
+/// All that the kernel knows of a mount. It survives the mount's lives.
+using KnownInodes = std::map<BlockNo, KnownInode>;
+
 class InodeTable {
  public:
   explicit InodeTable(Volume& volume) : volume_(volume) {}
@@ -138,6 +150,12 @@ class InodeTable {
   Task<Result<LockedInode>> lock(InodeRef inode, GlockMode mode);
   /// The same for whoever has the glock already.
   Task<Result<LockedInode>> read(InodeRef inode, GlockHolder holder);
+  /// What the kernel refers to, the root excepted.
+  KnownInodes known(BlockNo root) const;
+  /// The kernel refers to these from an earlier life.
+  void remember(const KnownInodes& known);
+  /// True if the inode can be no other than the kernel's or this node's references mean: nobody can have freed it.
+  bool is_certain(const Inode& inode) const { return !volume_.glocks.clustered() || inode.iopen.held(); }
   /// Before a reference is counted: no other node frees the inode from now on. The inode's glock is held by the caller.
   Task<Result<>> pin(InodeRef inode);
   /// The glock of an inode in the making, had before its transaction begins.
@@ -154,6 +172,8 @@ class InodeTable {
   std::size_t resting() const { return resting_.size(); }
   /// size() beyond which inodes rest.
   std::size_t most_awake() const;
+  /// Every inode of which the upper layer may remember something, in order of address.
+  std::vector<InodeRef> told_inodes();
   /// Every inode with dirty data (for syncfs and memory pressure), in order of address.
   std::vector<InodeRef> dirty_inodes();
   /// Every inode without links (as far as is known) that somebody still referred to, in order of address.
@@ -167,11 +187,9 @@ class InodeTable {
   friend class Inode;
   friend void intrusive_ptr_add_ref(Inode* inode);
   friend void intrusive_ptr_release(Inode* inode);
-  struct Resting {
-    std::uint64_t formal_number;
-    std::uint64_t lookups;
-  };
   Inode& add(BlockNo address, std::uint64_t formal_number);
+  template <class Predicate>
+  std::vector<InodeRef> select(Predicate wanted);
   void note_unused(Inode& inode);
   void rest(Inode& inode);
   /// What inodes take of the memory that was given to the mount, the cache of blocks does without.
@@ -181,7 +199,7 @@ class InodeTable {
 
   Volume& volume_;
   std::unordered_map<BlockNo, std::unique_ptr<Inode>> inodes_;
-  std::unordered_map<BlockNo, Resting> resting_;  ///< none of them is in inodes_
+  std::unordered_map<BlockNo, KnownInode> resting_;  ///< none of them is in inodes_
   /// Those that only the kernel refers to, least recently used first.
   boost::intrusive::list<Inode, boost::intrusive::constant_time_size<false>> unused_;
   std::uint64_t counted_bytes_ = 0;  ///< of memory_bytes(), what the cache of blocks does without

@@ -67,9 +67,35 @@ Task<Result<LockedInode>> Operations::lock(InodeRef inode, GlockMode mode) {
 }
 
 Task<Result<LockedInode>> Operations::lock(BlockNo inode, GlockMode mode) {
+  CO_TRY(InodeRef known, co_await find(inode));
+  co_return co_await lock(std::move(known), mode);
+}
+
+Task<Result<InodeRef>> Operations::find(BlockNo inode) {
   InodeRef known = fs_.inodes().find(inode);
   if (known == nullptr) co_return fail(ESTALE);
-  co_return co_await lock(std::move(known), mode);
+  if (known->lookups != 0 && !fs_.inodes().is_certain(*known)) co_return co_await find_again(std::move(known));
+  co_return known;
+}
+
+/// Nobody of this life has kept others from freeing it since the kernel came to know it.
+Task<Result<InodeRef>> Operations::find_again(InodeRef known) {
+  CO_TRY(const std::uint64_t number, co_await number_on_disk(known->address()));
+  if (number != known->formal_number()) co_return fail(ESTALE);
+  CO_TRY(LockedInode locked, co_await fs_.inodes().lock(known, GlockMode::shared));
+  if (locked.dinode().nlink == 0) co_return fail(ESTALE);
+  CO_TRY_VOID(co_await fs_.inodes().pin(known));
+  co_return known;
+}
+
+Task<Result<std::uint64_t>> Operations::number_on_disk(BlockNo address) {
+  auto state = co_await fs_.allocator().state_of(address);
+  if (!state || *state != ondisk::BlockState::dinode) co_return fail(ESTALE);
+  GlockRef glock = fs_.volume().glocks.get(GlockType::inode, address.value);
+  CO_TRY(GlockHolder holder, co_await glock->acquire(GlockMode::shared));
+  auto block = co_await fs_.volume().cache.read(glock->blocks(), address, ondisk::check_dinode);
+  if (!block) co_return fail(ESTALE);
+  co_return (*block)->as<ondisk::Dinode>().num.formal_ino;
 }
 
 Task<Result<LockedInode>> Operations::lock_to_change(BlockNo inode) {
@@ -99,15 +125,12 @@ Task<Result<Entry>> Operations::lookup(BlockNo directory, std::string name) {
 }
 
 Task<Result<Entry>> Operations::lookup_handle(BlockNo address, std::optional<std::uint64_t> generation) {
-  InodeRef inode = fs_.inodes().find(address);
-  if (inode == nullptr) {
-    auto state = co_await fs_.allocator().state_of(address);
-    if (!state || *state != ondisk::BlockState::dinode) co_return fail(ESTALE);
-    GlockRef glock = fs_.volume().glocks.get(GlockType::inode, address.value);
-    CO_TRY(GlockHolder holder, co_await glock->acquire(GlockMode::shared));
-    auto block = co_await fs_.volume().cache.read(glock->blocks(), address, ondisk::check_dinode);
-    if (!block) co_return fail(ESTALE);
-    CO_TRY(inode, fs_.inodes().get(address, (*block)->as<ondisk::Dinode>().num.formal_ino));
+  InodeRef inode;
+  if (fs_.inodes().find(address) != nullptr) {
+    CO_TRY(inode, co_await find(address));
+  } else {
+    CO_TRY(const std::uint64_t number, co_await number_on_disk(address));
+    CO_TRY(inode, fs_.inodes().get(address, number));
   }
   if (generation && *generation != inode->formal_number()) co_return fail(ESTALE);
   CO_TRY(LockedInode locked, co_await lock(std::move(inode), GlockMode::shared));

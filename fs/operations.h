@@ -177,6 +177,12 @@ class Operations {
   /// ESTALE for one it should not know.
   Task<Result<LockedInode>> lock(BlockNo inode, GlockMode mode);
   Task<Result<LockedInode>> lock(InodeRef inode, GlockMode mode);
+  /// An inode by the number that the kernel has. ESTALE for one that it should not know, and for one from an earlier
+  /// life of the mount that is no more.
+  Task<Result<InodeRef>> find(BlockNo inode);
+  Task<Result<InodeRef>> find_again(InodeRef known);
+  /// The formal number of the inode that is in use at the address, as the disk tells. ESTALE if there is none.
+  Task<Result<std::uint64_t>> number_on_disk(BlockNo inode);
   Task<Result<LockedInode>> lock_to_read_data(BlockNo inode);
   /// The same for changing: EROFS, EIO after a withdraw.
   Task<Result<LockedInode>> lock_to_change(BlockNo inode);

@@ -47,8 +47,7 @@ void Operations::release(BlockNo inode, int flags) {
 }
 
 Task<Result<LockedInode>> Operations::lock_to_read_data(BlockNo inode) {
-  InodeRef known = fs_.inodes().find(inode);
-  if (known == nullptr) co_return fail(ESTALE);
+  CO_TRY(InodeRef known, co_await find(inode));
   auto shared_is_enough = [this, &known] {
     return known->writers == 0 || known->glock().node_mode() == GlockMode::exclusive || !fs_.glocks().clustered() ||
            !fs_.volume().writable();

@@ -107,8 +107,7 @@ struct Operations::Rename {
 /// (rename_glock).
 Task<Result<std::vector<BlockNo>>> Operations::path_above(BlockNo directory) {
   std::vector<BlockNo> path;
-  InodeRef at = fs_.inodes().find(directory);
-  if (at == nullptr) co_return fail(ESTALE);
+  CO_TRY(InodeRef at, co_await find(directory));
   while (at->address() != fs_.root()) {
     CO_TRY(LockedInode locked, co_await lock(at, GlockMode::shared));
     CO_TRY(DirectoryEntry parent, co_await fs_.directories().lookup(locked, ".."));

@@ -169,3 +169,82 @@ TEST_CASE("a node that does not reach the disk answers nothing from memory, and 
   cluster.unmount_all();
   cluster.check_volume();
 }
+
+namespace {
+
+/// What the kernel of a node knows: a file's number and generation.
+struct KnownFile {
+  BlockNo inode;
+  std::uint64_t generation;
+};
+
+Task<Result<KnownFile>> make_known(Operations& operations, BlockNo top, std::string name) {
+  CO_TRY(Entry entry, co_await operations.create(top, std::move(name), regular(), kRoot));
+  co_return KnownFile{entry.attributes.inode, entry.attributes.generation};
+}
+
+void fenced_and_back(std::uint64_t seed, std::uint32_t victim) {
+  INFO("CORRAL_SEED=" << seed << " victim " << victim);
+  constexpr std::uint32_t kNodes = 3;
+  constexpr int kFiles = 30;
+  const std::uint32_t other = (victim + 1) % kNodes;
+  MountedCluster cluster(kNodes, seed);
+  const BlockNo top = cluster.must(create(cluster[victim], cluster.root(), "shared", directory()));
+  for (std::uint32_t node = 0; node < kNodes; ++node)
+    if (node != victim) cluster.must(find(cluster[node], cluster.root(), "shared"));
+  std::vector<KnownFile> known;
+  for (int i = 0; i < kFiles; ++i)
+    known.push_back(cluster.must(make_known(cluster[victim], top, fmt::format("known{}", i))));
+  cluster.must(cluster[victim].sync());
+
+  std::vector<Synced> synced(kNodes);
+  std::vector<std::string> wrong;
+  Scope work(cluster.executor);
+  for (std::uint32_t node = 0; node < kNodes; ++node)
+    if (node != victim) work.spawn(write_files(cluster, node, top, 60, synced[node], wrong));
+  SimulatedDevice& device = cluster.nodes[victim]->device;
+  const std::uint64_t fault = device.add_fault({.effect = SimulatedFault::Effect::stuck});
+  // Waits for the victim's locks, that is, for its end. Then the blocks of those that are removed are used anew.
+  for (int i = 0; i < kFiles; ++i) {
+    const std::string name = fmt::format("known{}", i);
+    if (i % 3 == 0) cluster.must(cluster[other].unlink(top, name));
+    if (i % 3 == 1) cluster.must(cluster[other].rename(top, name, top, fmt::format("moved{}", i), RenameMode::replace));
+  }
+  for (int i = 0; i < kFiles; ++i)
+    cluster.must(create(cluster[other], top, fmt::format("anew{}", i), i % 2 == 0 ? regular() : directory()));
+  device.remove_fault(fault);
+  cluster.wait_until_lost(victim);
+  CHECK(cluster.run(cluster[victim].get_attributes(known[1].inode)).error().code() == EIO);
+  cluster.rejoin(victim);
+  for (int i = 0; i < kFiles; ++i) {
+    const KnownFile& file = known[static_cast<std::size_t>(i)];
+    INFO("known" << i);
+    auto found = cluster.run(cluster[victim].get_attributes(file.inode));
+    if (i % 3 == 0)
+      CHECK((!found && found.error().code() == ESTALE));
+    else
+      CHECK((found && found->generation == file.generation && found->nlink == 1));
+    if (i % 3 == 2) cluster.must(write(cluster[victim], file.inode, 0, "again"));
+  }
+  // The names as they are now, at numbers that the kernel has had for something else.
+  for (int i = 0; i < kFiles; ++i)
+    cluster.must(find(cluster[victim], top, fmt::format("anew{}", i)));
+  for (const KnownFile& file : known)
+    cluster[victim].forget(file.inode, 1);
+  cluster.run(joined(work));
+  for (const std::string& line : wrong)
+    UNSCOPED_INFO(line);
+  CHECK(wrong.empty());
+  for (const Synced& files : synced)
+    check_synced(cluster, victim, files);
+  cluster.unmount_all();
+  cluster.check_volume();
+}
+
+}  // namespace
+
+TEST_CASE("a fenced node comes back as a new incarnation, and finds again what its kernel knows", "[coherence]") {
+  const std::uint64_t seed = fresh_seed();
+  for (std::uint32_t victim = 0; victim < 3; ++victim)
+    fenced_and_back(seed + victim, victim);
+}

@@ -58,6 +58,7 @@ struct MountedNode {
   std::unique_ptr<cluster::Fencer> fencer;
   std::unique_ptr<ClusterNode> node;
   std::unique_ptr<Filesystem> filesystem;
+  bool lost = false;  ///< told that it is a member no more
 };
 
 /// Nodes on one disk, one network, one clock.
@@ -102,6 +103,7 @@ class MountedCluster {
     CO_TRY(node.filesystem, co_await Filesystem::mount(std::move(environment), options));
     node.node->set_filesystem(node.filesystem.get());
     node.node->on_lost = [&node](const Error& why) {
+      node.lost = true;
       if (node.filesystem) node.filesystem->volume().withdraw(why);
     };
     co_return Result<>{};
@@ -155,6 +157,23 @@ class MountedCluster {
   void unmount_all() {
     for (std::uint32_t i = 0; i < nodes.size(); ++i)
       if (nodes[i] != nullptr) unmount(i);
+  }
+  /// A node that was lost lets go of everything and comes back as a new incarnation. The kernel goes on to refer to
+  /// what it knew.
+  void rejoin(std::uint32_t number) {
+    MountedNode& old = *nodes[number];
+    CHECK(old.lost);
+    const KnownInodes known = old.filesystem->inodes().known(root());
+    old.node->set_filesystem(nullptr);
+    CHECK_FALSE(run(old.filesystem->unmount()).has_value());
+    nodes[number].reset();
+    mount(number);
+    nodes[number]->filesystem->inodes().remember(known);
+  }
+  void wait_until_lost(std::uint32_t number) {
+    const Time deadline = clock.now() + 600s;
+    clock.run_until(executor, [&] { return nodes[number]->lost || clock.now() > deadline; });
+    REQUIRE(nodes[number]->lost);
   }
   /// The node is gone from one moment to the next.
   void kill(std::uint32_t number) { nodes[number].reset(); }
