@@ -122,6 +122,29 @@ int notify_of_inode(const FileDescriptor& descriptor, std::uint64_t node, std::i
 }  // namespace
 
 void Channel::answer(std::uint64_t unique, int error, std::span<const iovec> parts) {
+  const Verdict verdict = error == 0 && judge ? judge() : Verdict::give;
+  if (verdict == Verdict::refuse) return send_answer(unique, EIO, {});
+  if (verdict == Verdict::give) return send_answer(unique, error, parts);
+  HeldAnswer held{.unique = unique, .bytes = {}};
+  for (const iovec& part : parts) {
+    const auto* begin = static_cast<const std::byte*>(part.iov_base);
+    held.bytes.insert(held.bytes.end(), begin, begin + part.iov_len);
+  }
+  held_.push_back(std::move(held));
+  if (on_held) on_held();
+}
+
+void Channel::settle_held(int error) {
+  for (HeldAnswer& held : std::exchange(held_, {})) {
+    iovec part{held.bytes.data(), held.bytes.size()};
+    if (error != 0)
+      send_answer(held.unique, error, {});
+    else
+      send_answer(held.unique, 0, {&part, 1});
+  }
+}
+
+void Channel::send_answer(std::uint64_t unique, int error, std::span<const iovec> parts) {
   if (closed()) return;
   const int failed = send(*descriptor_, {.len = 0, .error = -error, .unique = unique}, parts);
   if (failed == 0 || failed == ENOENT || failed == ENODEV) return;

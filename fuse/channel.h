@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -88,6 +89,19 @@ class Channel {
   /// up waiting for is dropped silently.
   void answer(std::uint64_t unique, int error, std::span<const iovec> parts = {});
 
+  /// What is to be done with an answer of success.
+  enum class Verdict {
+    give,
+    hold,    ///< it waits for settle_held()
+    refuse,  ///< EIO takes its place
+  };
+  /// Asked before each answer of success but those of Request::regardless(); none: all are given.
+  std::function<Verdict()> judge;
+  /// An answer has been held; told after that.
+  std::function<void()> on_held;
+  /// Gives all that were held, as they were, or the error in their place.
+  void settle_held(int error);
+
   /// Tells the kernel to ask for the node's attributes again. Waits for nothing in the kernel. False if the kernel does
   /// not know the node (any more, or yet).
   bool invalidate_attributes(std::uint64_t node);
@@ -116,13 +130,20 @@ class Channel {
   bool closed() const { return descriptor_ == nullptr; }
 
  private:
+  struct HeldAnswer {
+    std::uint64_t unique;
+    std::vector<std::byte> bytes;
+  };
+  friend class Request;
   Message take_message(std::size_t length);
+  void send_answer(std::uint64_t unique, int error, std::span<const iovec> parts);
 
   std::shared_ptr<FileDescriptor> descriptor_;
   std::uint32_t max_write_bytes_;
   Logger log_;
   LargeBuffers buffers_;
   LargeBuffers::Buffer receiving_;
+  std::vector<HeldAnswer> held_;
 };
 
 /// How long requests took, by opcode.
@@ -144,6 +165,7 @@ class Request {
       : channel_(&channel), message_(std::move(message)), latencies_(&latencies), begun_(latencies.clock.now()) {}
   Request(Request&& other) noexcept
       : channel_(std::exchange(other.channel_, nullptr)),
+        regardless_(other.regardless_),
         message_(std::move(other.message_)),
         latencies_(other.latencies_),
         begun_(other.begun_) {}
@@ -169,32 +191,39 @@ class Request {
     return arguments().subspan(offset);
   }
 
-  void fail(int error) { take_channel().answer(header().unique, error); }
-  void succeed() { take_channel().answer(header().unique, 0); }
+  /// The answer does not depend on what this node holds: it is given in any case.
+  void regardless() { regardless_ = true; }
+  void fail(int error) { answer(error, {}); }
+  void succeed() { answer(0, {}); }
   void succeed_with_bytes(std::span<const std::byte> bytes) {
     iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
-    take_channel().answer(header().unique, 0, {&part, 1});
+    answer(0, {&part, 1});
   }
   /// With structures of the protocol, in order.
   template <class... T>
   void succeed_with(const T&... structures) {
     static_assert((std::is_trivially_copyable_v<T> && ...));
     iovec parts[] = {{const_cast<T*>(&structures), sizeof(T)}...};
-    take_channel().answer(header().unique, 0, parts);
+    answer(0, parts);
   }
   template <class T>
   void succeed_with_head(const T& head, std::span<const std::byte> bytes) {
     iovec parts[] = {{const_cast<T*>(&head), sizeof(T)}, {const_cast<std::byte*>(bytes.data()), bytes.size()}};
-    take_channel().answer(header().unique, 0, parts);
+    answer(0, parts);
   }
 
  private:
-  Channel& take_channel() {
+  void answer(int error, std::span<const iovec> parts) {
     CHECK_INVARIANT(channel_ != nullptr);
     latencies_->add(header().opcode, begun_);
-    return *std::exchange(channel_, nullptr);
+    Channel& channel = *std::exchange(channel_, nullptr);
+    if (regardless_)
+      channel.send_answer(header().unique, error, parts);
+    else
+      channel.answer(header().unique, error, parts);
   }
   Channel* channel_;
+  bool regardless_ = false;
   Message message_;
   RequestLatencies* latencies_;
   Time begun_;

@@ -9,6 +9,7 @@ namespace {
 constexpr std::uint64_t kForeverSeconds = 10ull * 365 * 24 * 3600;
 /// Notifications that wait in the kernel at a time. Each waits for requests that are answered without any other.
 constexpr std::size_t kMostThreads = 16;
+constexpr std::size_t kMostDroppingThreads = 4;
 /// A notification that takes longer is taken to wait for an answer. Only speed depends on it.
 constexpr Duration kPatience = std::chrono::milliseconds(1);
 /// The kernel takes a reply in as soon as the process that waits for it runs.
@@ -25,14 +26,18 @@ std::uint64_t rounded_up(std::uint64_t bytes) {
 KernelCaches::KernelCaches(EventLoop& loop, Channel& channel, Filesystem& filesystem)
     : loop_(loop),
       channel_(channel),
-      filesystem_(filesystem),
+      filesystem_(&filesystem),
       numbers_(filesystem.root()),
       shared_(filesystem.glocks().clustered()),
       threads_(loop, kMostThreads),
-      prunings_(loop.executor()) {
-  if (!shared_) return;
-  filesystem.glocks().on_invalidate = [this](Glock& glock, GlockMode to) { return forget(glock, to); };
-  filesystem.glocks().on_free_wanted = [this](BlockNo inode) { prune(inode); };
+      dropping_threads_(loop, kMostDroppingThreads),
+      work_(loop.executor()) {
+  if (shared_) watch_glocks();
+}
+
+void KernelCaches::watch_glocks() {
+  filesystem_->glocks().on_invalidate = [this](Glock& glock, GlockMode to) { return forget(glock, to); };
+  filesystem_->glocks().on_free_wanted = [this](BlockNo inode) { prune(inode); };
 }
 
 void KernelCaches::agree(std::uint32_t minor) {
@@ -42,21 +47,47 @@ void KernelCaches::agree(std::uint32_t minor) {
 void KernelCaches::stop() {
   if (stopped_ || !shared_) return;
   stopped_ = true;
-  filesystem_.glocks().on_invalidate = nullptr;
-  filesystem_.glocks().on_free_wanted = nullptr;
+  if (filesystem_ == nullptr) return;
+  filesystem_->glocks().on_invalidate = nullptr;
+  filesystem_->glocks().on_free_wanted = nullptr;
+}
+
+Task<void> KernelCaches::detach() {
+  filesystem_->glocks().on_invalidate = nullptr;
+  filesystem_->glocks().on_free_wanted = nullptr;
+  co_await work_.join();
+  filesystem_ = nullptr;
+}
+
+void KernelCaches::attach(Filesystem& filesystem) {
+  CHECK_INVARIANT(filesystem_ == nullptr && filesystem.glocks().clustered() == shared_);
+  filesystem_ = &filesystem;
+  if (shared_ && !stopped_) watch_glocks();
+}
+
+Task<void> KernelCaches::drop_all() {
+  if (!shared_ || stopped_ || channel_.closed()) co_return;
+  if (names_may_stay_) channel_.invalidate_names();
+  const std::vector<InodeRef> told = filesystem_->inodes().told_inodes();
+  Scope drops(loop_.executor());
+  for (const InodeRef& inode : told)
+    if (inode->told.attributes) drops.spawn(drop_attributes(inode));
+  for (const InodeRef& inode : told)
+    if (inode->told.data) drops.spawn(drop_pages(dropping_threads_, inode));
+  co_await drops.join();
 }
 
 KernelCaches::Stamp KernelCaches::now() const {
-  return Stamp(filesystem_.glocks().invalidations());
+  return Stamp(filesystem_->glocks().invalidations());
 }
 
 bool KernelCaches::fresh(Stamp stamp) const {
-  return stamp.invalidations_ == filesystem_.glocks().invalidations();
+  return stamp.invalidations_ == filesystem_->glocks().invalidations();
 }
 
 std::uint64_t KernelCaches::attributes_seconds(BlockNo inode) {
   if (!shared_) return kForeverSeconds;
-  InodeRef known = filesystem_.inodes().find(inode);
+  InodeRef known = filesystem_->inodes().find(inode);
   if (known == nullptr) return 0;
   known->told.attributes = true;
   return kForeverSeconds;
@@ -64,7 +95,7 @@ std::uint64_t KernelCaches::attributes_seconds(BlockNo inode) {
 
 std::uint64_t KernelCaches::names_seconds(BlockNo directory) {
   if (!shared_) return kForeverSeconds;
-  InodeRef known = names_may_stay_ ? filesystem_.inodes().find(directory) : nullptr;
+  InodeRef known = names_may_stay_ ? filesystem_->inodes().find(directory) : nullptr;
   if (known == nullptr) return 0;
   known->told.names = true;
   return kForeverSeconds;
@@ -72,11 +103,11 @@ std::uint64_t KernelCaches::names_seconds(BlockNo directory) {
 
 void KernelCaches::told_data(BlockNo inode) {
   if (!shared_) return;
-  if (InodeRef known = filesystem_.inodes().find(inode)) known->told.data = true;
+  if (InodeRef known = filesystem_->inodes().find(inode)) known->told.data = true;
 }
 
 bool KernelCaches::may_know_data(BlockNo inode) const {
-  InodeRef known = shared_ ? filesystem_.inodes().find(inode) : nullptr;
+  InodeRef known = shared_ ? filesystem_->inodes().find(inode) : nullptr;
   return known != nullptr && known->told.data;
 }
 
@@ -106,21 +137,30 @@ std::vector<KernelCaches::Reading::Range> KernelCaches::ranges_to_forget(BlockNo
 
 Task<void> KernelCaches::forget_data(InodeRef inode) {
   inode->told.data = false;
+  co_await drop_pages(threads_, std::move(inode));
+}
+
+Task<void> KernelCaches::drop_pages(HelperThreads& threads, InodeRef inode) {
   auto drop = [notifier = channel_.notifier(), node = node_of(inode->address()),
                ranges = ranges_to_forget(inode->address())] {
     for (const Reading::Range& range : ranges)
       notifier.invalidate_data(node, range.begin, range.end - range.begin);
   };
-  co_await threads_.run(std::move(drop));
+  co_await threads.run(std::move(drop));
 }
 
 Task<void> KernelCaches::forget_attributes(InodeRef inode) {
   inode->told.attributes = false;
+  co_await drop_attributes(std::move(inode));
+}
+
+Task<void> KernelCaches::drop_attributes(InodeRef inode) {
   const Time give_up = loop_.executor().now() + kLongestTakingIn;
-  while (!stopped_ && !channel_.invalidate_attributes(node_of(inode->address())) && inode->lookups != 0) {
+  while (!stopped_ && filesystem_ != nullptr && !channel_.invalidate_attributes(node_of(inode->address())) &&
+         inode->lookups != 0) {
     if (loop_.executor().now() >= give_up) {
-      filesystem_.volume().log.error("inode {}: the kernel has been told of it but does not know it",
-                                     inode->address().value);
+      filesystem_->volume().log.error("inode {}: the kernel has been told of it but does not know it",
+                                      inode->address().value);
       co_return;
     }
     co_await loop_.executor().sleep_for(kRepeatAfter);
@@ -132,7 +172,7 @@ Task<void> KernelCaches::serve_if_stuck(Glock& glock, Event& done) {
 }
 
 Task<void> KernelCaches::forget(Glock& glock, GlockMode to) {
-  InodeRef inode = filesystem_.inodes().find(BlockNo(glock.name().number));
+  InodeRef inode = filesystem_->inodes().find(BlockNo(glock.name().number));
   if (inode == nullptr || stopped_) co_return;
   Event done(loop_.executor());
   Scope watch(loop_.executor());
@@ -152,14 +192,14 @@ Task<void> KernelCaches::forget(Glock& glock, GlockMode to) {
 }
 
 Task<void> KernelCaches::drop_data(BlockNo inode) {
-  InodeRef known = filesystem_.inodes().find(inode);
+  InodeRef known = filesystem_->inodes().find(inode);
   if (known != nullptr && !channel_.closed()) co_await forget_data(std::move(known));
 }
 
 void KernelCaches::prune(BlockNo inode) {
-  InodeRef known = filesystem_.inodes().find(inode);
+  InodeRef known = filesystem_->inodes().find(inode);
   if (known == nullptr || known->opens != 0 || known->lookups == 0 || channel_.closed()) return;
-  prunings_.spawn(prune_later(node_of(inode)));
+  work_.spawn(prune_later(node_of(inode)));
 }
 
 /// On a thread, for the kernel writes the node's dirty pages before it lets go.

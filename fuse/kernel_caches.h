@@ -13,6 +13,9 @@
 ///   glock is answered under it, and then the pages are dropped once more. Pages that a WRITE under a lesser mode than
 ///   exclusive may have locked are no concern: there are no valid ones then (Operations::open).
 ///
+/// Where the node is not certain of its locks any more, or has lost them, the glocks do not come down one by one: then
+/// all that the kernel may remember is dropped at once (drop_all()).
+///
 /// A reply may be remembered by the kernel if it is sent before the glock comes down, that is, if nothing was awaited
 /// since the operation returned, or a Stamp taken then is still fresh.
 #pragma once
@@ -33,7 +36,7 @@ namespace corral {
 
 class KernelCaches {
  public:
-  /// All outlive it, but after stop() the filesystem may go.
+  /// Loop and channel outlive it; the filesystem until stop() or detach().
   KernelCaches(EventLoop& loop, Channel& channel, Filesystem& filesystem);
   KernelCaches(const KernelCaches&) = delete;
   KernelCaches& operator=(const KernelCaches&) = delete;
@@ -42,6 +45,14 @@ class KernelCaches {
   void agree(std::uint32_t minor);
   /// The kernel has let go of the mount. Glocks may still be coming down.
   void stop();
+  /// The filesystem may go, and another life of it comes. Returns when nothing here uses it.
+  Task<void> detach();
+  void attach(Filesystem& filesystem);
+
+  /// Has the kernel drop all that it may answer by itself, except pages that READs wait for; what is dirty of the pages
+  /// it writes first. Names and attributes are dropped first, which waits for nothing. What is answered meanwhile may
+  /// be remembered.
+  Task<void> drop_all();
 
   /// Other nodes share the volume.
   bool shared() const { return shared_; }
@@ -88,8 +99,11 @@ class KernelCaches {
 
  private:
   Task<void> forget(Glock& glock, GlockMode to);
+  Task<void> drop_attributes(InodeRef inode);
+  Task<void> drop_pages(HelperThreads& threads, InodeRef inode);
   Task<void> forget_attributes(InodeRef inode);
   Task<void> forget_data(InodeRef inode);
+  void watch_glocks();
   Task<void> serve_if_stuck(Glock& glock, Event& done);
   std::vector<Reading::Range> ranges_to_forget(BlockNo inode) const;
   Task<void> prune_later(std::uint64_t node);
@@ -97,14 +111,16 @@ class KernelCaches {
 
   EventLoop& loop_;
   Channel& channel_;
-  Filesystem& filesystem_;
+  Filesystem* filesystem_;  ///< null while there is none
   NodeNumbers numbers_;
   const bool shared_;
   bool names_may_stay_ = true;  ///< the kernel can be told to forget them
   bool stopped_ = false;
   std::multimap<BlockNo, Reading::Range> readings_;
   HelperThreads threads_;
-  Scope prunings_;
+  /// For drop_all(), whose notifications wait for WRITEs that may have to wait for a glock to come down.
+  HelperThreads dropping_threads_;
+  Scope work_;
 };
 
 }  // namespace corral

@@ -1,6 +1,8 @@
 #include "fuse/channel.h"
 
+#include <cerrno>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include <sys/socket.h>
@@ -69,6 +71,66 @@ std::vector<std::byte> write_arguments(std::size_t payload) {
   for (std::size_t i = 0; i < payload; ++i)
     bytes[sizeof(fuse_write_in) + i] = static_cast<std::byte>(i * 7);
   return bytes;
+}
+
+bool nothing_answered(Pair& pair) {
+  std::byte byte{};
+  return recv(pair.kernel.get(), &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN;
+}
+
+TEST_CASE("an answer that must wait is held and given later as it was, or as an error") {
+  Pair pair;
+  Channel::Verdict verdict = Channel::Verdict::hold;
+  int told = 0;
+  pair.channel->judge = [&] { return verdict; };
+  pair.channel->on_held = [&] { ++told; };
+  const auto ask = [&pair] {
+    pair.send(FUSE_GETATTR, {});
+    return Request(*pair.channel, pair.receive());
+  };
+  const std::string text = "as it was";
+  ask().succeed_with_head(fuse_ioctl_out{}, std::as_bytes(std::span(text)));
+  ask().succeed();
+  CHECK(told == 2);
+  CHECK(nothing_answered(pair));
+
+  SECTION("given") {
+    pair.channel->settle_held(0);
+    Pair::Answer first = pair.answer();
+    CHECK(first.header.error == 0);
+    REQUIRE(first.body.size() == sizeof(fuse_ioctl_out) + text.size());
+    CHECK(std::memcmp(first.body.data() + sizeof(fuse_ioctl_out), text.data(), text.size()) == 0);
+    CHECK(pair.answer().body.empty());
+  }
+  SECTION("refused") {
+    pair.channel->settle_held(EIO);
+    for (int i = 0; i < 2; ++i) {
+      Pair::Answer answer = pair.answer();
+      CHECK(answer.header.error == -EIO);
+      CHECK(answer.body.empty());
+    }
+  }
+  pair.channel->settle_held(0);
+  CHECK(nothing_answered(pair));
+}
+
+TEST_CASE("errors, and what depends on nothing, are answered at once; nothing else where answers are refused") {
+  Pair pair;
+  Channel::Verdict verdict = Channel::Verdict::hold;
+  pair.channel->judge = [&] { return verdict; };
+  const auto ask = [&pair] {
+    pair.send(FUSE_GETATTR, {});
+    return Request(*pair.channel, pair.receive());
+  };
+  ask().fail(ENOENT);
+  CHECK(pair.answer().header.error == -ENOENT);
+  Request regardless = ask();
+  regardless.regardless();
+  regardless.succeed();
+  CHECK(pair.answer().header.error == 0);
+  verdict = Channel::Verdict::refuse;
+  ask().succeed();
+  CHECK(pair.answer().header.error == -EIO);
 }
 
 TEST_CASE("a request arrives as it was sent") {
