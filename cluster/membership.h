@@ -73,6 +73,7 @@ class Membership final : private LinkUser {
   /// See MembershipCore::leave(); ended() tells when it is done.
   void leave();
   bool may_serve() const { return core_.may_serve(environment_.executor.now()); }
+  Time lease_end() const { return core_.lease_end(); }
   const MembershipCore& core() const { return core_; }
 
  private:

@@ -207,7 +207,12 @@ std::bitset<kSlots> MembershipCore::heard() const {
 
 bool MembershipCore::may_serve(Time now) const {
   if (phase_ != Phase::member || outvoted_ || leaving_ || !heartbeat_begun_ || !confirmed_) return false;
-  return now < *heartbeat_begun_ + timing_.lease && now < *confirmed_ + timing_.lease;
+  return now < lease_end();
+}
+
+Time MembershipCore::lease_end() const {
+  if (!heartbeat_begun_ || !confirmed_) return {};
+  return std::min(*heartbeat_begun_, *confirmed_) + timing_.lease;
 }
 
 Votes MembershipCore::votes() const {

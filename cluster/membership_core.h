@@ -156,6 +156,8 @@ class MembershipCore {
   bool is_leader() const { return phase_ == Phase::member && leads_; }
   /// True while this node may answer from what it holds. Ask anew after every wait.
   bool may_serve(Time now) const;
+  /// When may_serve() ends if nothing new is heard; in the past where it has.
+  Time lease_end() const;
   Votes votes() const;
 
  private:

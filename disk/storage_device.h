@@ -10,6 +10,8 @@ struct StorageOptions {
   bool read_only = false;
   /// Refuse a device that is in use, and refuse it to others on this host.
   bool exclusive = true;
+  /// The claim on a block device is held already, by this process's own mount in the kernel.
+  bool claimed = false;
   /// An image file that other processes of this host, nodes of the same cluster, use at the same time: refused only
   /// where somebody uses it alone.
   bool shared_file = false;

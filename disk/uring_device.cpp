@@ -146,7 +146,7 @@ Result<std::unique_ptr<UringDevice>> UringDevice::open(EventLoop& loop, const st
   OpenedFile opened{FileDescriptor(), true};
   FileDescriptor claim;
   if (S_ISBLK(status.st_mode)) {
-    if (options.exclusive) {
+    if (options.exclusive && !options.claimed) {
       TRY(claim, open_block_device(path, O_RDONLY | O_CLOEXEC, true));
     }
     TRY(opened.file, open_block_device(path, flags, false));

@@ -18,6 +18,40 @@ constexpr std::uint32_t kLeastMinor = 32;
 constexpr std::size_t kShortInitBytes = 16;
 /// Distinct error messages that are remembered as logged; beyond, none is logged.
 constexpr std::size_t kMostLogged = 256;
+
+/// The open file that a request is about, if it names one. Where there is one it comes first in the arguments, but for
+/// attributes, which may be asked of both.
+std::optional<std::uint64_t> handle_of(const Request& request) {
+  switch (request.header().opcode) {
+    case FUSE_GETATTR: {
+      const auto& in = request.fixed<fuse_getattr_in>();
+      return (in.getattr_flags & FUSE_GETATTR_FH) != 0 ? std::optional(in.fh) : std::nullopt;
+    }
+    case FUSE_SETATTR: {
+      const auto& in = request.fixed<fuse_setattr_in>();
+      return (in.valid & FATTR_FH) != 0 ? std::optional(in.fh) : std::nullopt;
+    }
+    case FUSE_READDIR:
+    case FUSE_READDIRPLUS:
+    case FUSE_RELEASE:
+    case FUSE_RELEASEDIR:
+    case FUSE_READ:
+    case FUSE_WRITE:
+    case FUSE_FSYNC:
+    case FUSE_FSYNCDIR:
+    case FUSE_FALLOCATE:
+    case FUSE_LSEEK:
+    case FUSE_IOCTL:
+    case FUSE_COPY_FILE_RANGE:
+    case FUSE_GETLK:
+    case FUSE_SETLK:
+    case FUSE_SETLKW:
+    case FUSE_FLUSH:
+      return request.fixed<std::uint64_t>();
+    default:
+      return std::nullopt;
+  }
+}
 }  // namespace
 
 /// Not FUSE_ATOMIC_O_TRUNC: with it the kernel hands an opening with O_RDONLY|O_TRUNC over before it sees that the file
@@ -90,7 +124,9 @@ std::array<Front::Handler, protocol::kOpcodes> Front::make_handlers() {
 
 Front::Front(EventLoop& loop, FileDescriptor device, Filesystem& filesystem, FrontSettings settings, Logger log)
     : loop_(loop),
-      filesystem_(filesystem),
+      filesystem_(&filesystem),
+      root_(filesystem.root()),
+      read_only_(filesystem.volume().options.read_only),
       settings_(settings),
       log_(std::move(log)),
       numbers_(filesystem.root()),
@@ -100,7 +136,13 @@ Front::Front(EventLoop& loop, FileDescriptor device, Filesystem& filesystem, Fro
       latencies_(loop.clock()),
       agreed_changed_(loop.executor()),
       ended_changed_(loop.executor()),
-      requests_(loop.executor()) {}
+      requests_(loop.executor()) {
+  if (!caches_.shared()) return;
+  channel_.judge = [this] { return judge_answer(); };
+  channel_.on_held = [this] {
+    if (!std::exchange(settling_, true)) requests_.spawn(settle_held_answers());
+  };
+}
 
 Front::~Front() = default;
 
@@ -128,7 +170,10 @@ void Front::disconnect() {
 
 void Front::finish() {
   CHECK_INVARIANT(ended_ && requests_.running() == 0);
-  if (destroy_) destroy_->succeed();
+  if (destroy_) {
+    destroy_->regardless();
+    destroy_->succeed();
+  }
   destroy_.reset();
   channel_.close();
 }
@@ -163,6 +208,60 @@ EventLoop::Drained Front::drain() {
   return EventLoop::Drained::more;
 }
 
+Channel::Verdict Front::judge_answer() const {
+  if (!serving_) return Channel::Verdict::refuse;
+  return filesystem_->glocks().lock_space().certain() ? Channel::Verdict::give : Channel::Verdict::hold;
+}
+
+Task<void> Front::settle_held_answers() {
+  const bool certain = co_await filesystem_->glocks().lock_space().wait_until_certain();
+  settling_ = false;
+  channel_.settle_held(certain && serving_ ? 0 : EIO);
+}
+
+Task<void> Front::withdraw() {
+  serving_ = false;
+  channel_.settle_held(EIO);
+  // What writes a page that is dropped must be answered meanwhile.
+  co_await caches_.drop_all();
+  co_await requests_.join();
+  co_await caches_.detach();
+  note_known_inodes();
+  filesystem_ = nullptr;
+}
+
+void Front::note_known_inodes() {
+  known_ = filesystem_->inodes().known(root_);
+  for (const auto& [address, one] : known_)
+    if (filesystem_->inodes().find(address)->opens != 0) ++voided_[address];
+}
+
+/// The kernel knows 32 bits of it, and no object has the same nodeid and generation as one before it.
+std::uint64_t Front::generation_of(const Entry& entry) const {
+  const auto voided = voided_.find(entry.attributes.inode);
+  if (voided == voided_.end()) return entry.attributes.generation;
+  return entry.attributes.generation + (std::uint64_t{voided->second} << 24);
+}
+
+void Front::attach(Filesystem& filesystem) {
+  CHECK_INVARIANT(filesystem_ == nullptr && filesystem.root() == root_);
+  filesystem_ = &filesystem;
+  filesystem_->inodes().remember(std::exchange(known_, {}));
+  caches_.attach(filesystem);
+  ++life_;
+  first_of_life_ = opened_ + 1;
+  serving_ = true;
+}
+
+void Front::drop_kernel_caches() {
+  if (serving_ && !std::exchange(dropping_caches_, true)) requests_.spawn(drop_caches_once());
+}
+
+Task<void> Front::drop_caches_once() {
+  co_await caches_.drop_all();
+  dropping_caches_ = false;
+}
+
 bool Front::well_formed(const Handler& handler, const Message& message) const {
   std::span<const std::byte> rest = message.arguments();
   if (rest.size() < handler.fixed_bytes) return false;
@@ -189,7 +288,23 @@ void Front::dispatch(Message message) {
     log_.error("malformed {} request of {} bytes from the kernel", protocol::opcode_name(opcode), request.header().len);
     return request.fail(EIO);
   }
+  const std::optional<std::uint64_t> handle = handle_of(request);
+  const bool lost = handle && !is_of_this_life(*handle);
+  const bool goes_on = opcode == FUSE_INIT || opcode == FUSE_DESTROY || opcode == FUSE_INTERRUPT;
+  if (lost || (!serving_ && !goes_on)) return refuse_to_serve(std::move(request));
   requests_.spawn((this->*handler->run)(std::move(request)));
+}
+
+/// There is no filesystem, or the file was opened in an earlier life, whose promises are void.
+void Front::refuse_to_serve(Request request) {
+  const std::uint32_t opcode = request.header().opcode;
+  if (opcode == FUSE_RELEASE || opcode == FUSE_RELEASEDIR) {
+    request.regardless();
+    return request.succeed();
+  }
+  if (opcode == FUSE_GETXATTR && asks_for_statistics(request)) return answer_statistics(std::move(request));
+  ++counters_.errors;
+  request.fail(EIO);
 }
 
 void Front::forget(const Message& message) {
@@ -210,7 +325,19 @@ void Front::forget_many(const Message& message) {
 
 void Front::forget_node(std::uint64_t node, std::uint64_t count) {
   // The root belongs to the mount, not to lookups.
-  if (node != FUSE_ROOT_ID) operations().forget(BlockNo(node), count);
+  if (node == FUSE_ROOT_ID) return;
+  const BlockNo inode(node);
+  if (filesystem_ != nullptr) {
+    operations().forget(inode, count);
+    if (voided_.empty()) return;
+    InodeRef known = filesystem_->inodes().find(inode);
+    if (known == nullptr || known->lookups == 0) voided_.erase(inode);
+  } else if (auto known = known_.find(inode); known != known_.end()) {
+    known->second.lookups -= std::min(count, known->second.lookups);
+    if (known->second.lookups != 0) return;
+    known_.erase(known);
+    voided_.erase(inode);
+  }
 }
 
 Task<void> Front::initialize(Request request) {
@@ -264,13 +391,19 @@ Caller Front::caller_of(const Request& request, std::uint32_t umask) {
 fuse_entry_out Front::encode(const Entry& entry, BlockNo directory) {
   const Validity validity{.names_seconds = caches_.names_seconds(directory),
                           .attributes_seconds = caches_.attributes_seconds(entry.attributes.inode)};
-  return encode_entry(entry, numbers_, block_size_, validity);
+  return encode(entry, validity);
+}
+
+fuse_entry_out Front::encode(const Entry& entry, const Validity& validity) const {
+  fuse_entry_out out = encode_entry(entry, numbers_, block_size_, validity);
+  out.generation = generation_of(entry);
+  return out;
 }
 
 /// What the kernel is told of an inode that it may have known before, it takes in without regard to an invalidation in
 /// between, before Linux 6.16 at least: such attributes are not to be remembered on a cluster mount.
 fuse_entry_out Front::encode_made(const Entry& entry, BlockNo directory, bool inode_is_new, KernelCaches::Stamp stamp) {
-  if (!caches_.fresh(stamp)) return encode_entry(entry, numbers_, block_size_, Validity{});
+  if (!caches_.fresh(stamp)) return encode(entry, Validity{});
   fuse_entry_out out = encode(entry, directory);
   if (!inode_is_new && caches_.shared()) out.attr_valid = 0;
   return out;
@@ -295,9 +428,10 @@ std::string Front::statistics() const {
                             counters_.requests[opcode]);
   }
   return fmt::format(
-      R"({{"requests":{{{}}},"errors":{},"bytes_read":{},"bytes_written":{},"running":{},"read_only":{}}})", requests,
-      counters_.errors, counters_.bytes_read, counters_.bytes_written, requests_.running(),
-      filesystem_.volume().options.read_only);
+      R"({{"requests":{{{}}},"errors":{},"bytes_read":{},"bytes_written":{},"running":{},"read_only":{},"serving":{},)"
+      R"("life":{}}})",
+      requests, counters_.errors, counters_.bytes_read, counters_.bytes_written, requests_.running(), read_only_,
+      serving_, life_);
 }
 
 }  // namespace corral

@@ -16,6 +16,14 @@
 /// counts, opening a file whose access time is due drops its pages, if one READ brings them all back.
 /// docs/man/mount.corral.8 says what that means for each atime option.
 ///
+/// The filesystem may be replaced under the kernel's mount: when the node has been fenced or has lost its disk, and
+/// comes back as another one. From withdraw() on everything is answered with EIO, what waits for an answer included;
+/// from attach() on the next life serves. Inodes keep their numbers, with the kernel's references to them: those that
+/// are no more are answered with ESTALE. What was opened in an earlier life gives EIO until it is closed.
+///
+/// Where other nodes share the volume, an answer is given only while the node is certain of its locks. It waits
+/// otherwise, and becomes EIO if they prove to be lost. corral.statistics is answered in any case.
+///
 /// Life: start() after the mount(2) that names the same descriptor; ready() returns when the kernel may be used;
 /// ended() when it has let go. Then the owner unmounts the volume, which may go, and calls finish(), which lets
 /// umount(2) return.
@@ -23,6 +31,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -68,12 +77,12 @@ class Front {
   /// Largest WRITE payload and READ answer.
   static constexpr std::uint32_t kMaxTransferBytes = 1 << 20;
 
-  /// `device`: /dev/fuse as given to mount(2). Everything outlives the front.
+  /// `device`: /dev/fuse as given to mount(2). Everything outlives the front, the filesystem until withdraw() returns.
   Front(EventLoop& loop, FileDescriptor device, Filesystem& filesystem, FrontSettings settings, Logger log);
   ~Front();
 
-  /// Who grants locks on files; not called where they are the kernel's affair. Before start(), and again when the node
-  /// begins a new life.
+  /// Who grants locks on files; not called where they are the kernel's affair. Before start(), and again before each
+  /// attach().
   void set_file_locks(FileLocks& locks) { locks_.set_locks(locks); }
   /// Begins to take requests.
   Result<> start();
@@ -81,6 +90,13 @@ class Front {
   Task<Result<>> ready();
   /// Returns when the kernel has let go of the mount and all its requests have been answered.
   Task<void> ended();
+  /// The filesystem has withdrawn and is a member of the cluster no more, or must be treated so. Returns when the
+  /// kernel remembers nothing of it and no request uses it.
+  Task<void> withdraw();
+  /// The next life of the same volume.
+  void attach(Filesystem& filesystem);
+  /// The node is not certain of its locks any more: the kernel is made to ask for everything anew.
+  void drop_kernel_caches();
   /// Ends the service although the mount still exists (files are open that nobody will close): takes no more requests.
   void disconnect();
   /// After ended(): lets go of the kernel; umount(2) returns now.
@@ -110,6 +126,14 @@ class Front {
   void forget(const Message& message);
   void forget_many(const Message& message);
   void forget_node(std::uint64_t node, std::uint64_t count);
+  void note_known_inodes();
+  std::uint64_t generation_of(const Entry& entry) const;
+  void refuse_to_serve(Request request);
+  static bool asks_for_statistics(const Request& request);
+  void answer_statistics(Request request);
+  Channel::Verdict judge_answer() const;
+  Task<void> settle_held_answers();
+  Task<void> drop_caches_once();
 
   Task<void> initialize(Request request);
   Task<void> destroy(Request request);
@@ -159,9 +183,10 @@ class Front {
   // Shared by handlers
   BlockNo inode_of(const Request& request) const { return numbers_.to_inode(request.header().nodeid); }
   static Caller caller_of(const Request& request, std::uint32_t umask);
-  Operations& operations() { return filesystem_.operations(); }
+  Operations& operations() { return filesystem_->operations(); }
   /// For an answer that is given at once; `directory` is where the name is.
   fuse_entry_out encode(const Entry& entry, BlockNo directory);
+  fuse_entry_out encode(const Entry& entry, const Validity& validity) const;
   /// For the answer to who made a name, perhaps of an inode that there was, after something was awaited.
   fuse_entry_out encode_made(const Entry& entry, BlockNo directory, bool inode_is_new, KernelCaches::Stamp stamp);
   std::uint64_t wanted_flags() const;
@@ -176,6 +201,7 @@ class Front {
   /// FOPEN_DIRECT_IO.
   std::uint64_t make_handle(bool direct) { return ++opened_ << 1 | (direct ? 1 : 0); }
   static bool is_direct(std::uint64_t handle) { return (handle & 1) != 0; }
+  bool is_of_this_life(std::uint64_t handle) const { return handle >> 1 >= first_of_life_; }
   bool may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   std::uint32_t cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const;
   Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
@@ -186,7 +212,15 @@ class Front {
                                                    Caller caller);
 
   EventLoop& loop_;
-  Filesystem& filesystem_;
+  Filesystem* filesystem_;  ///< null between two lives
+  bool serving_ = true;     ///< false from withdraw() to attach()
+  std::uint64_t life_ = 0;
+  KnownInodes known_;  ///< by the kernel, between two lives
+  /// Inodes that were open when a life was lost, and how often that happened, for as long as the kernel refers to them:
+  /// it is told of another generation, so that its object of then, with what is open and mapped, is of no use any more.
+  std::map<BlockNo, std::uint32_t> voided_;
+  const BlockNo root_;
+  const bool read_only_;
   FrontSettings settings_;
   Logger log_;
   NodeNumbers numbers_;
@@ -194,13 +228,16 @@ class Front {
   Channel channel_;
   KernelCaches caches_;
   LockRequests locks_;
-  std::uint64_t opened_ = 0;  ///< files so far
+  std::uint64_t opened_ = 0;         ///< files so far
+  std::uint64_t first_of_life_ = 0;  ///< earlier ones were opened in a life that was lost
   FrontCounters counters_;
   RequestLatencies latencies_;
   std::set<std::string> logged_;
 
   std::optional<Result<>> agreed_;
   Signal agreed_changed_;
+  bool settling_ = false;         ///< settle_held_answers() is at work
+  bool dropping_caches_ = false;  ///< drop_caches_once() is at work
   bool ended_ = false;
   Signal ended_changed_;
   std::optional<Request> destroy_;

@@ -59,16 +59,24 @@ void Front::answer_bytes(Request& request, std::uint32_t limit, std::span<const 
   }
 }
 
+bool Front::asks_for_statistics(const Request& request) {
+  return request.header().nodeid == FUSE_ROOT_ID && request.name(sizeof(fuse_getxattr_in)) == kStatisticsName;
+}
+
+void Front::answer_statistics(Request request) {
+  // Looking at the counters does not count.
+  --counters_.requests[FUSE_GETXATTR];
+  const std::string text = statistics();
+  const std::uint32_t size = request.fixed<fuse_getxattr_in>().size;
+  if (size != 0 && size < text.size()) return request.fail(ERANGE);
+  request.regardless();
+  answer_bytes(request, size, std::as_bytes(std::span(text)));
+}
+
 Task<void> Front::get_xattr(Request request) {
   auto in = request.fixed<fuse_getxattr_in>();
   std::string name(request.name(sizeof(in)));
-  if (name == kStatisticsName && request.header().nodeid == FUSE_ROOT_ID) {
-    // Looking at the counters does not count.
-    --counters_.requests[FUSE_GETXATTR];
-    std::string text = statistics();
-    if (in.size != 0 && in.size < text.size()) co_return request.fail(ERANGE);
-    co_return answer_bytes(request, in.size, std::as_bytes(std::span(text)));
-  }
+  if (asks_for_statistics(request)) co_return answer_statistics(std::move(request));
   Result<std::vector<std::byte>> value = co_await operations().get_xattr(inode_of(request), std::move(name));
   if (!value) co_return refuse(request, value.error());
   answer_bytes(request, in.size, *value);
@@ -135,7 +143,7 @@ Task<Result<std::vector<std::byte>>> Front::run_control(BlockNo inode, std::uint
     }
     case FS_IOC_GETFSLABEL: {
       std::array<char, FSLABEL_MAX> label{};
-      std::string table = filesystem_.superblock().lock_table;
+      std::string table = filesystem_->superblock().lock_table;
       std::copy_n(table.begin(), std::min(table.size(), label.size() - 1), label.begin());
       co_return bytes_of(label);
     }

@@ -64,14 +64,14 @@ Task<void> Front::release(Request request) {
   operations().release(inode, static_cast<int>(in.flags));
   request.succeed();
   if (!caches_.shared()) co_return;
-  InodeRef known = filesystem_.inodes().find(inode);
+  InodeRef known = filesystem_->inodes().find(inode);
   if (known != nullptr && known->free_wanted) caches_.prune(inode);
 }
 
 /// Where nobody else changes directories, opening one is not asked a second time, and listings are cached.
 Task<void> Front::open_directory(Request request) {
   if (caches_.shared())
-    request.succeed_with(fuse_open_out{});
+    request.succeed_with(fuse_open_out{.fh = make_handle(false), .open_flags = 0, .padding = 0});
   else
     request.fail(ENOSYS);
   co_return;
@@ -187,6 +187,7 @@ Task<void> Front::flush(Request request) {
 Task<void> Front::copy_range(Request request) {
   auto in = request.fixed<fuse_copy_file_range_in>();
   if (in.flags != 0) co_return refuse(request, Error(EINVAL));
+  if (!is_of_this_life(in.fh_out)) co_return refuse(request, Error(EIO));
   std::size_t length = std::min<std::uint64_t>(in.len, kMaxCopyBytes);
   Result<std::size_t> copied = co_await operations().copy_range(inode_of(request), in.off_in,
                                                                 numbers_.to_inode(in.nodeid_out), in.off_out, length);

@@ -167,7 +167,7 @@ bool MountArguments::set_kernel_flag(std::string_view name) {
 }
 
 bool MountArguments::set_switch(std::string_view name) {
-  static const std::array<std::pair<std::string_view, void (*)(MountArguments&)>, 12> kSwitches{{
+  static const std::array<std::pair<std::string_view, void (*)(MountArguments&)>, 14> kSwitches{{
       {"remount", [](MountArguments& a) { a.remount = true; }},
       {"acl", [](MountArguments& a) { a.filesystem.acl = true; }},
       {"noacl", [](MountArguments& a) { a.filesystem.acl = false; }},
@@ -179,6 +179,8 @@ bool MountArguments::set_switch(std::string_view name) {
       {"quota", [](MountArguments& a) { a.filesystem.quota = QuotaMode::on; }},
       {"noquota", [](MountArguments& a) { a.filesystem.quota = QuotaMode::off; }},
       {"writeback_cache", [](MountArguments& a) { a.writeback_cache = true; }},
+      {"rejoin", [](MountArguments& a) { a.rejoin = true; }},
+      {"norejoin", [](MountArguments& a) { a.rejoin = false; }},
       {"nowriteback_cache", [](MountArguments& a) { a.writeback_cache = false; }},
   }};
   for (const auto& [known, apply] : kSwitches) {

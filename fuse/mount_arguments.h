@@ -27,6 +27,7 @@ struct MountArguments {
   bool for_filesystem = false;  ///< options beyond the generic ones of mount(2) were given
   bool writeback_cache = false;
   std::optional<MetricsAddress> metrics;
+  bool rejoin = true;                             ///< a node that the cluster has lost comes back by itself
   Duration spin = std::chrono::microseconds(50);  ///< see EventLoop
   /// Options that were understood but change nothing here, to be told to the user.
   std::vector<std::string> without_effect;

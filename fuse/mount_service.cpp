@@ -1,5 +1,6 @@
 #include "fuse/mount_service.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <thread>
@@ -7,27 +8,23 @@
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <sys/mount.h>
-#include <sys/random.h>
 
-#include "disk/open_device.h"
-#include "fuse/caller_groups.h"
 #include "fuse/mount_metrics.h"
 
 namespace corral {
+
+using namespace std::chrono_literals;
 
 namespace {
 /// Umount and mount block on requests that the loop serves; one of each at a time is enough.
 constexpr std::size_t kHelperThreads = 2;
 /// A sequential reader keeps this much under way, in requests of Front::kMaxTransferBytes.
 constexpr std::uint64_t kReadAheadBytes = 4 << 20;
-/// Lock protocol of volumes whose nodes are Corral mounts; every other one is somebody else's cluster, or none.
-constexpr const char* kClusterProtocol = "lock_corral";
-
-std::uint64_t random_seed() {
-  std::uint64_t seed = 0;
-  if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) return 1;
-  return seed;
-}
+/// Between attempts to rejoin, doubled after each.
+constexpr Duration kFirstPause = 500ms;
+constexpr Duration kLongestPause = 60s;
+/// Who is lost sooner after he came back goes on with the pauses where they were.
+constexpr Duration kSoundLife = 60s;
 
 /// A lone CPU is the clients' while this process has nothing to do.
 Duration spin_time(const MountArguments& arguments) {
@@ -41,7 +38,10 @@ MountService::MountService(MountArguments arguments, LogSink& log)
       log_(log),
       loop_(spin_time(arguments_)),
       helpers_(loop_, kHelperThreads),
-      leave_(loop_.executor()) {}
+      leave_(loop_.executor()),
+      changed_(loop_.executor()),
+      pause_(kFirstPause),
+      lives_(loop_.executor()) {}
 
 MountService::~MountService() = default;
 
@@ -58,11 +58,11 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
     open_control_socket();
     open_metrics_endpoint();
     ready();
+    lives_.spawn(replace_lost_lives());
     co_await front_->ended();
   }
   metrics_.reset();
   control_.reset();
-  report_.reset();
   // A signal's unmounting waits in the kernel for what follows.
   Result<> unmounted = co_await unmount_volume();
   if (front_) front_->finish();
@@ -73,66 +73,85 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
   co_return unmounted;
 }
 
-/// As the options or the superblock say. A first look at the device, which others may be using.
-Task<Result<std::string>> MountService::lock_protocol() {
-  if (!arguments_.filesystem.lock_protocol.empty()) co_return arguments_.filesystem.lock_protocol;
-  StorageOptions options;
-  options.read_only = true;
-  options.exclusive = false;
-  CO_TRY(auto device, co_await open_device(loop_, arguments_.device, options));
-  auto volume = co_await VolumeReader::open(*device);
-  co_await device->close();
-  if (!volume) co_return std::unexpected(volume.error());
-  co_return volume->superblock().lock_protocol;
+std::unique_ptr<MountLife> MountService::new_life() {
+  auto life = std::make_unique<MountLife>(loop_, arguments_, sink_);
+  life->on_uncertain = [this] {
+    if (front_) front_->drop_kernel_caches();
+  };
+  life->on_loss = [this] { changed_.notify_all(); };
+  life_began_ = loop_.executor().now();
+  return life;
 }
 
 Task<Result<>> MountService::mount_volume() {
-  CO_TRY(const std::string protocol, co_await lock_protocol());
-  const bool clustered = protocol == kClusterProtocol;
-  if (clustered && arguments_.filesystem.spectator)
-    co_return fail(EINVAL,
-                   "{}: option spectator: a volume of a cluster is looked at with -o lockproto=lock_nolock,"
-                   "spectator, and only while no node has it mounted",
-                   arguments_.device);
-  StorageOptions options;
-  // A node of a cluster writes its heartbeats, also where the mount is read-only.
-  options.read_only = arguments_.filesystem.read_only && !clustered;
-  options.shared_file = clustered;
-  CO_TRY(device_, co_await open_device(loop_, arguments_.device, options));
-  Result<> mounted = co_await join_and_mount(clustered);
-  if (!mounted) co_await close_volume();
-  co_return mounted;
-}
-
-Task<Result<>> MountService::join_and_mount(bool clustered) {
-  Filesystem::Environment environment{.executor = loop_.executor(),
-                                      .device = *device_,
-                                      .log = sink_,
-                                      .random_seed = random_seed(),
-                                      .in_additional_groups = in_additional_groups};
-  if (clustered) {
-    CO_TRY(cluster_, co_await ClusterMount::join(loop_, *device_, arguments_.node, sink_, random_seed()));
-    ClusterNode& node = cluster_->node();
-    environment.lock_space = &node.lock_space();
-    environment.journal = node.journal();
-    environment.first_mounter = false;
-    environment.withdrawn = [&node](const Error& reason) { node.fail(reason); };
-    node.on_lost = [this](const Error& reason) {
-      if (filesystem_) filesystem_->volume().withdraw(reason);
-    };
+  CO_TRY(clustered_, co_await MountLife::is_clustered(loop_, arguments_));
+  life_ = new_life();
+  Result<> begun = co_await life_->begin(clustered_, false);
+  if (begun) {
+    volume_.emplace(life_->filesystem().superblock());
+  } else {
+    static_cast<void>(co_await life_->end());
+    life_.reset();
   }
-  CO_TRY(filesystem_, co_await Filesystem::mount(environment, arguments_.filesystem));
-  if (cluster_) cluster_->node().set_filesystem(filesystem_.get());
-  co_return Result<>{};
+  co_return begun;
 }
 
-/// Leaves the cluster, if in order, after the filesystem has let go of everything.
-Task<void> MountService::close_volume() {
-  filesystem_.reset();
-  if (cluster_) co_await cluster_->node().leave();
-  cluster_.reset();
-  co_await device_->close();
-  device_.reset();
+/// While the mount lasts. A mount of a single node keeps what it has, sound or not.
+Task<void> MountService::replace_lost_lives() {
+  while (clustered_ && !ending_) {
+    while (!life_->loss() && !ending_)
+      co_await changed_.wait();
+    if (ending_) co_return;
+    report_.reset();
+    co_await front_->withdraw();
+    if (ending_) co_return;
+    const MountLife::Loss loss = *life_->loss();
+    if (!loss.may_rejoin || !arguments_.rejoin) {
+      log_.error("{}: everything gives EIO until it is unmounted", arguments_.directory);
+      co_return;
+    }
+    log_.warning("{}: {}; what was open gives EIO until it is closed; rejoining the cluster", arguments_.directory,
+                 loss.reason.describe());
+    static_cast<void>(co_await life_->end());
+    co_await rejoin();
+  }
+}
+
+/// Returns when the next life serves, or the mount ends.
+Task<void> MountService::rejoin() {
+  if (loop_.executor().now() - life_began_ > kSoundLife) pause_ = kFirstPause;
+  std::string said;
+  while (!ending_) {
+    life_ = new_life();
+    Result<> begun = co_await life_->begin(clustered_, true);
+    if (begun) begun = check_same_volume();
+    if (begun && !ending_) {
+      if (ClusterNode* node = life_->node()) front_->set_file_locks(node->file_locks());
+      front_->attach(life_->filesystem());
+      report_ = make_report();
+      log_.info("{}: rejoined the cluster", arguments_.directory);
+      co_return;
+    }
+    if (ending_) co_return;
+    static_cast<void>(co_await life_->end());
+    if (begun.error().describe() != said)
+      log_.warning("{}: cannot rejoin yet: {}; trying again", arguments_.directory, begun.error().describe());
+    said = begun.error().describe();
+    const Time next = loop_.executor().now() + pause_;
+    while (!ending_ && loop_.executor().now() < next)
+      static_cast<void>(co_await changed_.wait_until(next));
+    pause_ = std::min(2 * pause_, kLongestPause);
+  }
+}
+
+/// The kernel knows the inodes of the volume that was mounted first.
+Result<> MountService::check_same_volume() const {
+  const ondisk::SuperblockInfo& found = life_->filesystem().superblock();
+  if (found.uuid == volume_->uuid && found.root_dir.addr == volume_->root_dir.addr &&
+      found.geometry.block_size() == volume_->geometry.block_size())
+    return {};
+  return fail(ESTALE, "{} has another volume now; unmount {}, and mount it again to use that", arguments_.device,
+              arguments_.directory);
 }
 
 Task<Result<>> MountService::mount_in_kernel() {
@@ -141,20 +160,20 @@ Task<Result<>> MountService::mount_in_kernel() {
   const int descriptor = channel.get();
   FrontSettings settings;
   // Nodes cannot share a cache of sizes and times that only the kernel knows.
-  settings.writeback_cache = arguments_.writeback_cache && !cluster_;
+  settings.writeback_cache = arguments_.writeback_cache && !clustered_;
   settings.drop_pages_at_open = arguments_.filesystem.atime == AtimePolicy::strictatime;
   settings.directory_atime = (arguments_.kernel_flags & MS_NODIRATIME) == 0;
   settings.acl = arguments_.filesystem.acl;
   settings.synchronous_names = (arguments_.kernel_flags & (MS_SYNCHRONOUS | MS_DIRSYNC)) != 0;
-  front_ = std::make_unique<Front>(loop_, std::move(channel), *filesystem_, settings, log_);
-  if (cluster_) front_->set_file_locks(cluster_->node().file_locks());
+  front_ = std::make_unique<Front>(loop_, std::move(channel), life_->filesystem(), settings, log_);
+  if (ClusterNode* node = life_->node()) front_->set_file_locks(node->file_locks());
 
-  device_->release_claim();
+  life_->device().release_claim();
   KernelMount::Request request{.source = arguments_.device,
                                .directory = arguments_.directory,
                                .flags = arguments_.kernel_flags,
                                .security_options = arguments_.security_options,
-                               .block_size = filesystem_->volume().geometry.block_size()};
+                               .block_size = volume_->geometry.block_size()};
   Result<> mounted;
   co_await helpers_.run([&] { mounted = kernel_mount_.mount(descriptor, request, log_); });
   if (!mounted) {
@@ -185,37 +204,6 @@ Result<> MountService::watch_signals() {
   return {};
 }
 
-/// A mount that cannot be asked is better than none.
-void MountService::open_control_socket() {
-  const KernelMount::DeviceNumber number = kernel_mount_.device_number();
-  report_ = std::make_unique<MountReport>(MountReport::Parts{.device = arguments_.device,
-                                                             .directory = arguments_.directory,
-                                                             .filesystem = *filesystem_,
-                                                             .front = *front_,
-                                                             .node = cluster_ ? &cluster_->node() : nullptr});
-  auto socket = ControlSocket::listen(
-      loop_, control_socket_path(number.major, number.minor),
-      [this](const nlohmann::json& request) { return report_->answer(request); }, log_);
-  if (socket) {
-    control_ = *std::move(socket);
-  } else {
-    log_.warning("no control socket: {}; corral status, locks and top cannot ask this mount",
-                 socket.error().describe());
-  }
-}
-
-/// Likewise: the operator's monitoring will notice.
-void MountService::open_metrics_endpoint() {
-  if (!arguments_.metrics) return;
-  auto endpoint = MetricsEndpoint::listen(
-      loop_, *arguments_.metrics, [this] { return open_metrics(report_->status(), report_->counters()); }, log_);
-  if (endpoint) {
-    metrics_ = *std::move(endpoint);
-  } else {
-    log_.error("{}", endpoint.error().describe());
-  }
-}
-
 Task<void> MountService::leave() {
   std::optional<Result<KernelMount::Unmounted>> unmounted;
   co_await helpers_.run([&] { unmounted = kernel_mount_.unmount(); });
@@ -230,10 +218,54 @@ Task<void> MountService::leave() {
   if (**unmounted != KernelMount::Unmounted::completely) front_->disconnect();
 }
 
+std::unique_ptr<MountReport> MountService::make_report() const {
+  return std::make_unique<MountReport>(MountReport::Parts{.device = arguments_.device,
+                                                          .directory = arguments_.directory,
+                                                          .filesystem = life_->filesystem(),
+                                                          .front = *front_,
+                                                          .node = life_->node()});
+}
+
+/// A mount that cannot be asked is better than none.
+void MountService::open_control_socket() {
+  const KernelMount::DeviceNumber number = kernel_mount_.device_number();
+  report_ = make_report();
+  auto answer = [this](const nlohmann::json& request) -> Result<nlohmann::json> {
+    if (report_) return report_->answer(request);
+    return fail(ESHUTDOWN, "{}: the cluster has lost this node{}", arguments_.directory,
+                arguments_.rejoin ? ", which is on its way back" : "");
+  };
+  auto socket = ControlSocket::listen(loop_, control_socket_path(number.major, number.minor), answer, log_);
+  if (socket) {
+    control_ = *std::move(socket);
+  } else {
+    log_.warning("no control socket: {}; corral status, locks and top cannot ask this mount",
+                 socket.error().describe());
+  }
+}
+
+/// Likewise: the operator's monitoring will notice. Between two lives there is nothing to be measured.
+void MountService::open_metrics_endpoint() {
+  if (!arguments_.metrics) return;
+  auto metrics = [this] {
+    return report_ ? open_metrics(report_->status(), report_->counters()) : std::string("# EOF\n");
+  };
+  auto endpoint = MetricsEndpoint::listen(loop_, *arguments_.metrics, metrics, log_);
+  if (endpoint) {
+    metrics_ = *std::move(endpoint);
+  } else {
+    log_.error("{}", endpoint.error().describe());
+  }
+}
+
+/// Also while the next life is on its way.
 Task<Result<>> MountService::unmount_volume() {
-  if (cluster_) cluster_->node().set_filesystem(nullptr);
-  Result<> unmounted = co_await filesystem_->unmount();
-  co_await close_volume();
+  report_.reset();
+  ending_ = true;
+  changed_.notify_all();
+  life_->give_up();
+  co_await lives_.join();
+  Result<> unmounted = co_await life_->end();
   if (!unmounted) log_.error("unmounting {}: {}", arguments_.device, unmounted.error().describe());
   co_return unmounted;
 }

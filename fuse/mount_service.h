@@ -1,5 +1,10 @@
-/// A mount from its beginning to its end, in this process: opens the device, mounts the volume, serves the kernel, and
-/// unmounts the volume when the kernel lets go or a signal asks for it.
+/// A mount from its beginning to its end, in this process: mounts the volume, serves the kernel, and unmounts the
+/// volume when the kernel lets go or a signal asks for it.
+///
+/// A node of a cluster that was fenced, removed, or whose disk failed it has lost the life that it had: what it holds
+/// is dropped, the kernel's caches included, and what applications have open gives EIO. Then it comes back by itself as
+/// a new incarnation, under the same mount in the kernel; while the disk or the cluster refuses it, it tries again at
+/// growing intervals. With -o norejoin, or where the volume itself is damaged, it stays as it is until it is unmounted.
 ///
 /// Signals, once the mount is usable: SIGTERM and SIGINT unmount (files that are still open get errors from then on),
 /// SIGUSR1 writes the counters to the log, SIGHUP is ignored. Before, they end the process; the volume is replayed at
@@ -8,6 +13,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -16,12 +23,11 @@
 #include "control/metrics_endpoint.h"
 #include "disk/event_loop.h"
 #include "disk/helper_threads.h"
-#include "disk/storage_device.h"
 #include "fuse/front.h"
 #include "fuse/kernel_mount.h"
 #include "fuse/mount_arguments.h"
+#include "fuse/mount_life.h"
 #include "fuse/mount_report.h"
-#include "node/cluster_mount.h"
 
 namespace corral {
 
@@ -37,15 +43,17 @@ class MountService {
 
  private:
   Task<Result<>> serve(std::function<void()> ready);
-  Task<Result<std::string>> lock_protocol();
   Task<Result<>> mount_volume();
-  Task<Result<>> join_and_mount(bool clustered);
-  Task<void> close_volume();
   Task<Result<>> mount_in_kernel();
   Task<Result<>> unmount_volume();
+  std::unique_ptr<MountLife> new_life();
+  Task<void> replace_lost_lives();
+  Task<void> rejoin();
+  Result<> check_same_volume() const;
   Result<> watch_signals();
   void open_control_socket();
   void open_metrics_endpoint();
+  std::unique_ptr<MountReport> make_report() const;
   Task<void> leave();
 
   MountArguments arguments_;
@@ -53,17 +61,22 @@ class MountService {
   Logger log_;
   EventLoop loop_;
   HelperThreads helpers_;
-  std::unique_ptr<StorageDevice> device_;
-  std::unique_ptr<ClusterMount> cluster_;  ///< where the volume is a cluster's
-  std::unique_ptr<Filesystem> filesystem_;
+  bool clustered_ = false;
+  std::unique_ptr<MountLife> life_;
   std::unique_ptr<Front> front_;
+  std::optional<ondisk::SuperblockInfo> volume_;  ///< as it was in the first life
   KernelMount kernel_mount_;
-  std::unique_ptr<MountReport> report_;
+  std::unique_ptr<MountReport> report_;  ///< of the life that serves
   std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<MetricsEndpoint> metrics_;
   std::unique_ptr<EventLoop::Watch> signals_;
   bool leaving_ = false;
   Scope leave_;
+  bool ending_ = false;  ///< the kernel has let go: no life comes any more
+  Signal changed_;       ///< a life was lost, or the mount ends
+  Duration pause_;       ///< before the next attempt to rejoin
+  Time life_began_{};
+  Scope lives_;
 };
 
 }  // namespace corral

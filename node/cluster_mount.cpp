@@ -104,8 +104,9 @@ Result<std::vector<Address>> parse_addresses(const std::vector<std::string>& tex
   return addresses;
 }
 
-Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::join(EventLoop& loop, Device& device, NodeSettings settings,
-                                                               LogSink& log, std::uint64_t random_seed) {
+Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loop, Device& device,
+                                                                  NodeSettings settings, LogSink& log,
+                                                                  std::uint64_t random_seed) {
   CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
   auto area = co_await ClusterArea::find(volume);
   if (!area && area.error().code() == ENOENT)
@@ -127,7 +128,6 @@ Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::join(EventLoop& loop, 
   mount->node_ = std::make_unique<ClusterNode>(
       ClusterNode::Environment{loop.executor(), device, *mount->links_, *mount->fencer_, log}, *area, header, options,
       random);
-  CO_TRY_VOID(co_await mount->node_->join());
   co_return std::move(mount);
 }
 

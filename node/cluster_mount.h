@@ -17,10 +17,10 @@ namespace corral {
 
 class ClusterMount {
  public:
-  /// Joins the cluster of the volume on the device. Errors say what is wrong and what to do about it. Loop, device and
-  /// log outlive it.
-  static Task<Result<std::unique_ptr<ClusterMount>>> join(EventLoop& loop, Device& device, NodeSettings settings,
-                                                          LogSink& log, std::uint64_t random_seed);
+  /// A node of the cluster of the volume on the device, ready for ClusterNode::join(). Errors say what is wrong and
+  /// what to do about it. Loop, device and log outlive it.
+  static Task<Result<std::unique_ptr<ClusterMount>>> prepare(EventLoop& loop, Device& device, NodeSettings settings,
+                                                             LogSink& log, std::uint64_t random_seed);
   ClusterNode& node() { return *node_; }
 
  private:

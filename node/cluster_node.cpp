@@ -45,6 +45,7 @@ Task<Result<>> ClusterNode::join() {
     co_return std::unexpected(*std::move(stranger));
   }
   work_->spawn(maintain_fencing());
+  work_->spawn(watch_lease());
   co_return Result<>{};
 }
 
@@ -192,6 +193,17 @@ Task<void> ClusterNode::maintain_fencing() {
     }
     if (!done) log_.warning("fencing: {}", done.error().describe());
     co_await environment_.executor.sleep_for(interval);
+  }
+}
+
+Task<void> ClusterNode::watch_lease() {
+  while (!ended_) {
+    if (certain()) {
+      co_await environment_.executor.sleep_until(membership_->lease_end());
+      continue;
+    }
+    if (on_uncertain) on_uncertain();
+    if (!co_await wait_until_certain()) co_return;
   }
 }
 

@@ -18,7 +18,8 @@
 ///                idempotent.
 ///   leave()      After the filesystem has let go of everything: out of the view in order, then the key is given up.
 ///   the end      Fenced, removed or failed: the locks are void at once, the filesystem is told to withdraw (on_lost),
-///                and nothing is sent any more. Unmounting and mounting again makes a new life; the host stays up.
+///                and nothing is sent any more. Another ClusterNode may come after it, as a new incarnation; the host
+///                stays up.
 ///
 /// One thread. Everything waits by coroutines on the executor; destroying the node is its death.
 #pragma once
@@ -77,6 +78,8 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   /// Called once, on the loop's thread, when the node is a member no more without having left: nothing may be served,
   /// nothing written. Not from within any call of the node's.
   std::function<void(const Error& reason)> on_lost;
+  /// The lease has run out, and it is not known yet whether the node is lost: what was granted may be others' by now.
+  std::function<void()> on_uncertain;
 
   /// The filesystem has withdrawn: the node ends as if it had died, and the others recover its journal.
   void fail(const Error& reason);
@@ -103,6 +106,7 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   Task<void> recover_until_done(Member dead);
   Task<Result<ReplayReport>> replay(JournalId journal);
   Task<void> maintain_fencing();
+  Task<void> watch_lease();
   std::optional<Error> stranger_in_view() const;
   std::vector<std::uint64_t> keys_of_slots(bool members) const;
   void end(const Error& reason);

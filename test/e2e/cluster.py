@@ -2,7 +2,10 @@
 """Volumes mounted by several nodes at once: three mounts on this machine over one image file, and three in network
 namespaces of their own over one LUN of a tgtd of the test's own."""
 
+import contextlib
+import errno
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -66,8 +69,8 @@ class Node:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        if os.path.ismount(self.root):
-            run("umount", "-l", self.root, check=False)
+        # Whether a dead mount is one cannot be asked.
+        run("umount", "-l", self.root, check=False)
 
 
 def together(work, nodes):
@@ -557,25 +560,60 @@ class OnLun(Sharing, Death, ClusterTest):
         self.assertEqual(done.returncode, 5)
         self.assertIn("no answer within 1 s", done.stderr)
 
+    def store(self, mapped):
+        """Writes to a mapped file, in a process of its own; the signal that ended it, or 0."""
+        child = os.fork()
+        if child == 0:
+            mapped[0] = 1
+            os._exit(0)
+        return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+    def check_void(self, held, mapped):
+        """What was opened in a life that the node has lost gives errors, whatever the kernel had of it."""
+        for use in (lambda: os.pread(held, 10, 0), lambda: os.pwrite(held, b"late", 0), lambda: os.fsync(held)):
+            with self.assertRaises(OSError) as refused:
+                use()
+            self.assertEqual(refused.exception.errno, errno.EIO)
+        self.assertEqual(self.store(mapped), signal.SIGBUS)
+
     def test_stopped(self):
-        """A node that stands still is fenced; when it goes on it can write nothing, and serves nothing."""
+        """A node that stands still is fenced; when it goes on it can write nothing, serves nothing of what it had, and
+        comes back by itself under the same mount."""
+        held, mapped, folder = [], [], []
+
         def stop(node):
+            # Not only in memory: the name and the pages are the kernel's, too.
+            write(node.path("held"), b"x" * 4096, sync=True)
+            held.append(os.open(node.path("held"), os.O_RDWR))
+            mapped.append(mmap.mmap(held[0], 4096))
+            self.assertEqual(mapped[0][:4], b"xxxx")
+            os.mkdir(node.path("below"))
+            folder.append(os.open(node.path("below"), os.O_RDONLY | os.O_DIRECTORY))
+            run("sync", "-f", node.root)
             os.kill(node.process.pid, signal.SIGSTOP)
 
         def recovered_then_go_on(one, two, three):
             self.wait_for_recovery(one, two)
             self.assertIn("removed, generation", one.said() + two.said())
+            write(one.path("held"), b"y" * 4096)
             os.kill(three.process.pid, signal.SIGCONT)
             wait_until(lambda: "member of the cluster no more" in three.said(), "the fenced node notices", 30)
-            with self.assertRaises(OSError):
-                os.listdir(three.root)
+            wait_until(lambda: "rejoined the cluster" in three.said(), "the fenced node comes back", 60)
+            self.check_void(held[0], mapped[0])
 
         one, two, three = self.run_load_and(stop, recovered_then_go_on)
-        run("umount", three.root)
-        three.process.wait(timeout=60)
-        three.start()
-        wait_until(three.ready, "mounting again", 90)
         self.assertEqual(sorted(os.listdir(three.root)), sorted(os.listdir(one.root)))
+        self.assertEqual(read(three.path("held")), b"y" * 4096)
+        self.check_void(held[0], mapped[0])
+        # A directory that the kernel knew before is found again, one that is gone meanwhile is not.
+        write(f"/proc/self/fd/{folder[0]}/new", b"made")
+        self.assertEqual(read(one.path("below", "new")), b"made")
+        write(three.path("held"), b"z" * 4096, sync=True)
+        self.assertEqual(read(two.path("held")), b"z" * 4096)
+        mapped[0].close()
+        with contextlib.suppress(OSError):  # closed all the same
+            os.close(held[0])
+        os.close(folder[0])
         self.umount_all()
 
 

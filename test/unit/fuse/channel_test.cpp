@@ -86,7 +86,7 @@ TEST_CASE("an answer that must wait is held and given later as it was, or as an 
   pair.channel->on_held = [&] { ++told; };
   const auto ask = [&pair] {
     pair.send(FUSE_GETATTR, {});
-    return Request(*pair.channel, pair.receive());
+    return Request(*pair.channel, pair.receive(), pair.latencies);
   };
   const std::string text = "as it was";
   ask().succeed_with_head(fuse_ioctl_out{}, std::as_bytes(std::span(text)));
@@ -120,7 +120,7 @@ TEST_CASE("errors, and what depends on nothing, are answered at once; nothing el
   pair.channel->judge = [&] { return verdict; };
   const auto ask = [&pair] {
     pair.send(FUSE_GETATTR, {});
-    return Request(*pair.channel, pair.receive());
+    return Request(*pair.channel, pair.receive(), pair.latencies);
   };
   ask().fail(ENOENT);
   CHECK(pair.answer().header.error == -ENOENT);

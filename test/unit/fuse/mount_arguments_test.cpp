@@ -30,6 +30,7 @@ TEST_CASE("no options give GFS2's defaults") {
   CHECK(arguments.kernel_flags == 0);
   CHECK(!arguments.filesystem.read_only);
   CHECK(arguments.filesystem.acl);
+  CHECK(arguments.rejoin);
   CHECK(arguments.filesystem.data == DataMode::ordered);
   CHECK(arguments.filesystem.quota == QuotaMode::off);
   CHECK(arguments.filesystem.atime == AtimePolicy::relatime);
@@ -59,7 +60,7 @@ TEST_CASE("atime options exclude each other") {
 TEST_CASE("the filesystem's options") {
   MountArguments arguments = parse(
       "noacl,data=writeback,discard,commit=5,quota=account,statfs_percent=10,errors=panic,debug,lockproto=lock_nolock,"
-      "locktable=a:b,cache=64M,writeback_cache,spin=70");
+      "locktable=a:b,cache=64M,writeback_cache,spin=70,norejoin");
   CHECK(!arguments.filesystem.acl);
   CHECK(arguments.filesystem.data == DataMode::writeback);
   CHECK(arguments.filesystem.discard);
@@ -72,6 +73,7 @@ TEST_CASE("the filesystem's options") {
   CHECK(arguments.filesystem.lock_table == "a:b");
   CHECK(arguments.filesystem.cache_bytes == 64u << 20);
   CHECK(arguments.writeback_cache);
+  CHECK_FALSE(arguments.rejoin);
   CHECK(arguments.spin == std::chrono::microseconds(70));
   CHECK(arguments.for_filesystem);
   CHECK_FALSE(arguments.metrics);
