@@ -137,6 +137,7 @@ Task<void> Membership::scan_loop() {
     Result<Scan> seen = co_await scan();
     if (seen) {
       perform(core_.scanned(*seen));
+      note_suspects();
       update_peers();
       environment_.user.lease_renewed();
     } else {
@@ -181,10 +182,33 @@ Task<void> Membership::carry_out(ClaimSlot action) {
   perform(core_.claimed(environment_.executor.now(), result));
 }
 
+void Membership::note_suspects() {
+  for (const Member& member : core_.view().members) {
+    if (!core_.monitor().holds(member) || core_.monitor().life(member.node) == Life::alive)
+      suspected_.erase(member);
+    else
+      suspected_.try_emplace(member, environment_.executor.now());
+  }
+}
+
 Task<void> Membership::carry_out(FenceNode action) {
+  const Time now = environment_.executor.now();
+  auto [times, is_first] = fencing_.try_emplace(action.victim);
+  if (is_first) {
+    const auto suspected = suspected_.find(action.victim);
+    times->second = {.last_heard = now - core_.monitor().silence(action.victim.node),
+                     .suspected = suspected != suspected_.end() ? suspected->second : now,
+                     .decided = now};
+    environment_.log.info("membership fencing {}", action.victim.describe());
+  }
   const Result<> result = co_await environment_.fencer.fence(action.victim);
-  if (!result)
+  if (!result) {
     environment_.log.warning("membership cannot fence {}: {}", action.victim.describe(), result.error().describe());
+  } else if (auto begun = fencing_.extract(action.victim)) {
+    suspected_.erase(action.victim);
+    begun.mapped().fenced = environment_.executor.now();
+    environment_.user.fenced(action.victim, begun.mapped());
+  }
   perform(core_.fenced(environment_.executor.now(), action.victim, result));
 }
 

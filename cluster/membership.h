@@ -7,6 +7,7 @@
 /// Everything runs on the executor's thread. Destroying it is the death of the node: nothing is told to anybody.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -40,11 +41,21 @@ class LinkProvider {
   virtual void close() = 0;
 };
 
+/// How a node that failed was found out and fenced.
+struct FencingTimes {
+  Time last_heard{};  ///< when its slot was last not seen to be silent
+  Time suspected{};   ///< its heartbeat was found to be late, or at the decision
+  Time decided{};     ///< first command to fence it
+  Time fenced{};      ///< verified
+};
+
 /// Told what the layers above must know, on the loop's thread; must not destroy the membership.
 class MembershipUser {
  public:
   virtual ~MembershipUser() = default;
   virtual void view_installed(const ViewInstalled& event) = 0;
+  /// This node has fenced that one.
+  virtual void fenced(Member /*victim*/, const FencingTimes& /*times*/) {}
   /// Recovery may start; ends with Membership::recovered().
   virtual void recover(Member dead) = 0;
   virtual void node_recovered(Member gone) = 0;
@@ -94,6 +105,7 @@ class Membership final : private LinkUser {
   Task<void> carry_out(FreeSlot action);
   Task<Result<>> free_slot(Member member);
   void update_peers();
+  void note_suspects();
   Task<void> tell(MembershipEnded event);
 
   Environment environment_;
@@ -101,6 +113,8 @@ class Membership final : private LinkUser {
   Link* link_ = nullptr;
   std::vector<Peer> peers_;
   Event look_again_;
+  std::map<Member, Time> suspected_;        ///< members whose heartbeats are late, since when
+  std::map<Member, FencingTimes> fencing_;  ///< under way
   /// A slot has one writer at a time: heartbeats, claim and freeing of the own slot take turns.
   Mutex own_slot_;
   Scope scope_;

@@ -24,7 +24,7 @@ ClusterNode::ClusterNode(Environment environment, cluster::ClusterArea area, clu
       work_(std::make_unique<Scope>(environment.executor)) {}
 
 ClusterNode::~ClusterNode() {
-  left_ = true;  // there is nobody to tell
+  joined_ = false;  // there is nobody to tell
   end(Error(ESHUTDOWN, "the node was taken down"));
   membership_.reset();
   work_.reset();
@@ -46,6 +46,7 @@ Task<Result<>> ClusterNode::join() {
   }
   work_->spawn(maintain_fencing());
   work_->spawn(watch_lease());
+  tell_event("join", membership_self_, {});
   co_return Result<>{};
 }
 
@@ -76,8 +77,11 @@ void ClusterNode::close() {
 
 void ClusterNode::view_installed(const cluster::ViewInstalled& event) {
   if (ended_) return;
-  for (const Member& member : event.gone)
+  const bool leads = event.view.members.front() == membership_self_;
+  for (const Member& member : event.gone) {
     unrecovered_.insert(member);
+    if (!event.first) note_left_out(member, leads);
+  }
   View view = event.view;
   view.unrecovered.assign(unrecovered_.begin(), unrecovered_.end());
   lock_manager_->enter_view(view);
@@ -89,6 +93,39 @@ void ClusterNode::view_installed(const cluster::ViewInstalled& event) {
   changed_.notify_all();
 }
 
+std::string ClusterNode::name_of(Member member) const {
+  if (member == membership_self_) return options_.name;
+  const cluster::Slot* slot = membership_ ? membership_->core().monitor().slot(member.node) : nullptr;
+  return slot != nullptr && slot->member() == member ? slot->name : member.describe();
+}
+
+void ClusterNode::tell_event(const std::string& event, Member about, const std::string& detail) {
+  const std::string json = describe_event(event, about, name_of(about), options_.name, detail);
+  log_.info("event {}", json);
+  if (on_event) on_event(event, json);
+}
+
+/// The slot is somebody else's when the recovery is over.
+RecoveryReport& ClusterNode::recovery_of(Member dead) {
+  auto [place, is_new] = recoveries_.try_emplace(dead);
+  if (is_new) place->second.name = name_of(dead);
+  return place->second;
+}
+
+/// A node that fell silent has failed; one that still writes its slot is leaving in order.
+void ClusterNode::note_left_out(Member gone, bool this_node_recovers) {
+  log_.info("closing connection to node {}", name_of(gone));
+  if (membership_->core().monitor().life(gone.node) == cluster::Life::alive) return;
+  recovery_of(gone).left_out = environment_.executor.now();
+  log_.info("jid={}: Trying to acquire journal lock...", gone.node.value);
+  if (!this_node_recovers) log_.info("jid={}: Busy, waiting for its replay by another node...", gone.node.value);
+}
+
+void ClusterNode::fenced(Member victim, const cluster::FencingTimes& times) {
+  recovery_of(victim).fencing = times;
+  tell_event("fenced", victim, {});
+}
+
 void ClusterNode::recover(Member dead) {
   if (!ended_) work_->spawn(recover_until_done(dead));
 }
@@ -96,6 +133,12 @@ void ClusterNode::recover(Member dead) {
 void ClusterNode::node_recovered(Member gone) {
   unrecovered_.erase(gone);
   if (lock_manager_) lock_manager_->recovered(gone);
+  const auto recovery = recoveries_.extract(gone);
+  if (!recovery) return;
+  if (!recovery.mapped().replayed) return log_.info("jid={}: Done, replayed by another node", gone.node.value);
+  const std::string json = describe_recovery(recovery.mapped(), gone, options_.name, environment_.executor.now());
+  log_.info("event {}", json);
+  if (on_event) on_event("recovered", json);
 }
 
 /// As the first member, with nobody else in the cluster and no lock held by anybody.
@@ -121,9 +164,12 @@ Task<void> ClusterNode::replay_all() {
 
 Task<void> ClusterNode::recover_until_done(Member dead) {
   co_await journals_replayed_.wait();
+  if (Result<> running = co_await lock_manager_->wait_until_running(); !running) co_return;
+  recovery_of(dead).locks_running = environment_.executor.now();
   for (;;) {
     auto report = co_await replay(JournalId(dead.node.value));
     if (report) {
+      recovery_of(dead).note(*report, environment_.executor.now());
       if (filesystem_ != nullptr)
         filesystem_->journal_recovered(*report);
       else
@@ -136,6 +182,8 @@ Task<void> ClusterNode::recover_until_done(Member dead) {
   }
   log_.info("recovered {}", dead.describe());
   if (membership_) membership_->recovered(dead);
+  // One that was in no view is nobody's to wait for.
+  if (!unrecovered_.contains(dead)) recoveries_.erase(dead);
 }
 
 /// The locks are of the node's own beside the filesystem's glocks, which come down for them as for another node's. The
@@ -233,8 +281,10 @@ void ClusterNode::end(const Error& reason) {
   if (ended_) return;
   ended_ = reason;
   close();
+  if (joined_ && left_) tell_event("leave", membership_self_, {});
   if (joined_ && !left_) {
     log_.error("this node is a member of the cluster no more: {}", reason.describe());
+    tell_event("withdrawn", membership_self_, reason.describe());
     work_->spawn(tell_lost(reason));
   }
   changed_.notify_all();

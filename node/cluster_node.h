@@ -25,6 +25,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -38,6 +39,7 @@
 #include "fs/filesystem.h"
 #include "node/dlm_file_locks.h"
 #include "node/dlm_lock_space.h"
+#include "node/recovery_report.h"
 
 namespace corral {
 
@@ -65,6 +67,8 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   dlm::LockManager& lock_manager() { return *lock_manager_; }
   const dlm::LockManager& lock_manager() const { return *lock_manager_; }
   JournalId journal() const { return JournalId(membership_self_.node.value); }
+  /// Why it is no member any more.
+  const std::optional<Error>& end_reason() const { return ended_; }
   Member self() const { return membership_self_; }
   /// Null while the node is not (or no more) in the cluster.
   const cluster::Membership* membership() const { return membership_.get(); }
@@ -81,6 +85,9 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   /// The lease has run out, and it is not known yet whether the node is lost: what was granted may be others' by now.
   std::function<void()> on_uncertain;
 
+  /// Told of what concerns operators, for their hooks: its name, and a JSON object (recovery_report.h). Must not wait.
+  std::function<void(std::string event, std::string json)> on_event;
+
   /// The filesystem has withdrawn: the node ends as if it had died, and the others recover its journal.
   void fail(const Error& reason);
   /// Leaves in order, after the filesystem was unmounted. Gives up after three failure timeouts; the others then take
@@ -90,6 +97,7 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
  private:
   // MembershipUser
   void view_installed(const cluster::ViewInstalled& event) override;
+  void fenced(Member victim, const cluster::FencingTimes& times) override;
   void recover(Member dead) override;
   void node_recovered(Member gone) override;
   void ended(const cluster::MembershipEnded& event) override;
@@ -102,6 +110,10 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   bool certain() const override;
   Task<bool> wait_until_certain() override;
 
+  std::string name_of(Member member) const;
+  void tell_event(const std::string& event, Member about, const std::string& detail);
+  RecoveryReport& recovery_of(Member dead);
+  void note_left_out(Member gone, bool this_node_recovers);
   Task<void> replay_all();
   Task<void> recover_until_done(Member dead);
   Task<Result<ReplayReport>> replay(JournalId journal);
@@ -123,8 +135,9 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   std::optional<Error> ended_;  ///< why it is no member any more
   bool left_ = false;
   std::set<Member> unrecovered_;
-  Event journals_replayed_;    ///< by the first member; at once by others
-  bool orphans_left_ = false;  ///< a journal was replayed while no filesystem was mounted
+  std::map<Member, RecoveryReport> recoveries_;  ///< under way, of nodes that failed
+  Event journals_replayed_;                      ///< by the first member; at once by others
+  bool orphans_left_ = false;                    ///< a journal was replayed while no filesystem was mounted
   Filesystem* filesystem_ = nullptr;
   Signal changed_;
   std::unique_ptr<dlm::LockManager> lock_manager_;
