@@ -416,6 +416,8 @@ void Front::refuse(Request& request, const Error& error) {
                error.describe());
   // ENOSYS would make the kernel stop asking; beyond 511 it knows no codes.
   int code = error.code();
+  // That this node was fenced is not for applications to tell from any other loss of the disk.
+  if (code == EBADE && error.kind() == ErrorKind::device) code = EIO;
   request.fail(code == ENOSYS ? EOPNOTSUPP : code > 0 && code < 512 ? code : EIO);
 }
 

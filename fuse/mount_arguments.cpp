@@ -214,6 +214,12 @@ Result<> MountArguments::set_value(std::string_view name, std::string_view value
       node.addresses.emplace_back(value);
     return {};
   }
+  if (name == "events") {
+    if (value.empty() || value.front() != '/')
+      return fail(EINVAL, "option {}={}: the value must be the absolute path of a folder", name, value);
+    event_hooks = value;
+    return {};
+  }
   if (name == "port") {
     TRY(std::uint64_t number, number_between(name, value, 1, 65535));
     node.port = static_cast<std::uint16_t>(number);

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "control/metrics_endpoint.h"
 #include "fs/mount_options.h"
+#include "fuse/event_hooks.h"
 #include "node/node_settings.h"
 
 namespace corral {
@@ -27,6 +28,7 @@ struct MountArguments {
   bool for_filesystem = false;  ///< options beyond the generic ones of mount(2) were given
   bool writeback_cache = false;
   std::optional<MetricsAddress> metrics;
+  std::string event_hooks = EventHooks::kFolder;  ///< folder
   bool rejoin = true;                             ///< a node that the cluster has lost comes back by itself
   Duration spin = std::chrono::microseconds(50);  ///< see EventLoop
   /// Options that were understood but change nothing here, to be told to the user.

@@ -67,9 +67,8 @@ Task<Result<>> MountLife::join() {
   CO_TRY(cluster_, co_await ClusterMount::prepare(loop_, *device_, arguments_.node, log_, random_seed()));
   ClusterNode& node = cluster_->node();
   node.on_lost = [this](const Error& reason) { node_lost(reason); };
-  node.on_uncertain = [this] {
-    if (on_uncertain) on_uncertain();
-  };
+  node.on_uncertain = on_uncertain;
+  node.on_event = on_event;
   if (given_up_) co_return Result<>{};
   co_return co_await node.join();
 }
@@ -108,6 +107,8 @@ void MountLife::note_loss(const Error& reason, bool may_rejoin) {
 
 /// Damage that made the volume withdraw would be met again by the next life.
 void MountLife::withdrew(const Error& reason) {
+  // The filesystem may notice first that its locks are gone.
+  if (cluster_ && cluster_->node().end_reason()) return node_lost(*cluster_->node().end_reason());
   note_loss(reason, cluster_ != nullptr && reason.kind() == ErrorKind::device);
   if (cluster_) cluster_->node().fail(reason);
 }

@@ -51,8 +51,9 @@ class MountLife {
   const std::optional<Loss>& loss() const { return loss_; }
   /// Told when there is one.
   std::function<void()> on_loss;
-  /// The node is not certain of its locks (ClusterNode::on_uncertain).
+  /// ClusterNode::on_uncertain and on_event.
   std::function<void()> on_uncertain;
+  std::function<void(std::string event, std::string json)> on_event;
 
  private:
   Task<Result<>> open_join_and_mount(bool clustered, bool device_claimed);

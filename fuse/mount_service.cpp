@@ -38,6 +38,7 @@ MountService::MountService(MountArguments arguments, LogSink& log)
       log_(log),
       loop_(spin_time(arguments_)),
       helpers_(loop_, kHelperThreads),
+      hooks_(loop_, arguments_.event_hooks, log_),
       leave_(loop_.executor()),
       changed_(loop_.executor()),
       pause_(kFirstPause),
@@ -67,6 +68,7 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
   Result<> unmounted = co_await unmount_volume();
   if (front_) front_->finish();
   co_await leave_.join();
+  co_await hooks_.finished();
   signals_.reset();
   front_.reset();
   if (!mounted) co_return mounted;
@@ -78,6 +80,7 @@ std::unique_ptr<MountLife> MountService::new_life() {
   life->on_uncertain = [this] {
     if (front_) front_->drop_kernel_caches();
   };
+  life->on_event = [this](std::string event, std::string json) { hooks_.run(std::move(event), std::move(json)); };
   life->on_loss = [this] { changed_.notify_all(); };
   life_began_ = loop_.executor().now();
   return life;

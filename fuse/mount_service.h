@@ -23,6 +23,7 @@
 #include "control/metrics_endpoint.h"
 #include "disk/event_loop.h"
 #include "disk/helper_threads.h"
+#include "fuse/event_hooks.h"
 #include "fuse/front.h"
 #include "fuse/kernel_mount.h"
 #include "fuse/mount_arguments.h"
@@ -61,6 +62,7 @@ class MountService {
   Logger log_;
   EventLoop loop_;
   HelperThreads helpers_;
+  EventHooks hooks_;
   bool clustered_ = false;
   std::unique_ptr<MountLife> life_;
   std::unique_ptr<Front> front_;
