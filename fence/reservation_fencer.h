@@ -27,6 +27,8 @@ class ReservationFencer final : public cluster::Fencer {
 
   std::uint64_t key_of(Member member) const override { return fencing_key(cluster_, member, FencingWay::reservations); }
   Task<Result<>> admit(Member self) override;
+  /// In place of admit(): the nexus is registered under this key already.
+  void act_as(ReservationKey own) { own_ = own; }
   Task<Result<>> fence(Member victim) override;
   Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) override;
   Task<Result<>> leave() override;

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "tools/corral/fence_command.h"
 #include "tools/corral/inspect_commands.h"
 #include "tools/corral/locks_command.h"
 #include "tools/corral/replay_command.h"
@@ -28,6 +29,7 @@ int main(int argc, char** argv) {
   corral::ReleaseCommand release(app, status);
   corral::TuneCommand tune(app, status);
   corral::ConfigCommand config(app, status);
+  corral::FenceCommand fence(app, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
