@@ -105,7 +105,6 @@ Task<void> MountService::replace_lost_lives() {
     while (!life_->loss() && !ending_)
       co_await changed_.wait();
     if (ending_) co_return;
-    report_.reset();
     co_await front_->withdraw();
     if (ending_) co_return;
     const MountLife::Loss loss = *life_->loss();
@@ -115,6 +114,7 @@ Task<void> MountService::replace_lost_lives() {
     }
     log_.warning("{}: {}; what was open gives EIO until it is closed; rejoining the cluster", arguments_.directory,
                  loss.reason.describe());
+    report_.reset();
     static_cast<void>(co_await life_->end());
     co_await rejoin();
   }

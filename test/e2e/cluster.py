@@ -158,13 +158,16 @@ class AreaHeader:
 class ClusterTest(unittest.TestCase):
     """A volume in an image file; each test mounts its nodes, and leaves a volume that fsck.gfs2 finds clean."""
 
+    nodes_count = NODES
+
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="corral-e2e-cluster-")
         self.addCleanup(shutil.rmtree, self.folder)
         self.image = os.path.join(self.folder, "volume.img")
         with open(self.image, "wb") as image:
             image.truncate(SIZE_MIB << 20)
-        run(tool("mkfs.corral"), "-q", "-O", "-t", "test:cluster", "-j", str(NODES), "-J", "8", self.image)
+        run(tool("mkfs.corral"), "-q", "-O", "-t", "test:cluster", "-j", str(self.nodes_count), "-J", "8",
+            self.image)
         run(tool("corral"), "config", "set", self.image, "failure-timeout", f"{FAILURE_TIMEOUT_SECONDS}s")
         self.nodes = []
         self.prepare()
@@ -187,7 +190,7 @@ class ClusterTest(unittest.TestCase):
         return node
 
     def mount_all(self):
-        for _ in range(NODES):
+        for _ in range(self.nodes_count):
             self.new_node().start()
         for node in self.nodes:
             wait_until(node.ready, f"{node.name} mounts", 90)

@@ -15,7 +15,7 @@ import threading
 import cluster
 import support
 from iscsi import TARGET
-from support import run, wait_until
+from support import run, tool, wait_until
 
 NODES = 5
 RECOVERY_SECONDS = 60
@@ -92,10 +92,9 @@ class Walkthrough(cluster.ClusterTest):
 
     def new_node(self):
         number = len(self.nodes) + 1
-        url = (f"iscsi://{self.target.address}:{self.target.port}/{TARGET}/1?timeout=2&recovery=60&"
-               f"initiator=iqn.2026-11.corral.test:node-{number}")
         options = f"port=7007,events={self.events}"
-        return self.keep(cluster.Node(self.folder, number, url, options, self.network.inside(number)))
+        return self.keep(cluster.Node(self.folder, number, self.url(f"node-{number}"), options,
+                                      self.network.inside(number)))
 
     @staticmethod
     def told_by(node, event):
@@ -177,6 +176,32 @@ class Walkthrough(cluster.ClusterTest):
         self.assertNotEqual(self.key_of(victim), key)
         wait_until(lambda: len(self.disk.keys()) == NODES, "all are registered", 10)
 
+    def url(self, initiator):
+        return (f"iscsi://{self.target.address}:{self.target.port}/{TARGET}/1?timeout=2&recovery=60&"
+                f"initiator=iqn.2026-11.corral.test:{initiator}")
+
+    def fence_status(self, exit_status=0):
+        """As corral fence says, from this machine, which is no node."""
+        done = run(tool("corral"), "fence", "status", "--json", self.url("administrator"), check=False)
+        self.assertEqual(done.returncode, exit_status, done.stderr)
+        return json.loads(done.stdout)
+
+    def check_commands(self):
+        status = self.fence_status()
+        self.assertEqual({int(key["key"], 16) for key in status["keys"]}, self.disk.keys())
+        self.assertEqual(sorted(key["node"] for key in status["keys"]), sorted(node.name for node in self.nodes))
+        self.assertEqual(status["reservation"]["type"], WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
+        self.assertIn("no node", run(tool("corral"), "fence", "node", "nobody", self.url("administrator"),
+                                     check=False).stderr)
+        # A node that holds the reservation leaves that to the others; a fenced one comes back.
+        two = self.nodes[1]
+        key, lives = self.key_of(two), two.said().count("rejoined the cluster")
+        run(tool("corral"), "fence", "node", two.name, self.url("administrator"))
+        self.assertNotIn(key, self.disk.keys())
+        wait_until(lambda: two.said().count("rejoined the cluster") > lives, f"{two.name} comes back", 60)
+        wait_until(lambda: len(self.disk.keys()) == NODES, "all are registered, and nobody else", 30)
+        self.fence_status()
+
     def test_story(self):
         self.mount_all()
         self.disk = Registrations(self.target.address, self.target.port)
@@ -197,14 +222,19 @@ class Walkthrough(cluster.ClusterTest):
         self.lose(three, lambda: [run(*route, "add", "blackhole", other) for other in others],
                   lambda: [run(*route, "del", "blackhole", other) for other in others])
 
+        self.check_commands()
         self.umount_all()
+        # tgt keeps a registration for each session that a node has had.
+        run(tool("corral"), "fence", "clear", "--stale", self.url("administrator"))
+        self.assertEqual(self.fence_status()["keys"], [])
+        self.assertEqual(self.disk.keys(), set())
         with open(self.told) as told:
             events = [json.loads(line) for line in told]
         kinds = [event["event"] for event in events]
-        self.assertEqual(kinds.count("recovered"), 3)
-        self.assertEqual(kinds.count("fenced"), 3)
-        self.assertEqual(kinds.count("withdrawn"), 3)
-        self.assertEqual(kinds.count("join"), NODES + 3)
+        self.assertEqual(kinds.count("recovered"), 4)
+        self.assertEqual(kinds.count("fenced"), 4)
+        self.assertEqual(kinds.count("withdrawn"), 4)
+        self.assertEqual(kinds.count("join"), NODES + 4)
         self.assertEqual(kinds.count("leave"), NODES)
 
 
