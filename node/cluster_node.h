@@ -67,8 +67,6 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   dlm::LockManager& lock_manager() { return *lock_manager_; }
   const dlm::LockManager& lock_manager() const { return *lock_manager_; }
   JournalId journal() const { return JournalId(membership_self_.node.value); }
-  /// Why it is no member any more.
-  const std::optional<Error>& end_reason() const { return ended_; }
   Member self() const { return membership_self_; }
   /// Null while the node is not (or no more) in the cluster.
   const cluster::Membership* membership() const { return membership_.get(); }
