@@ -85,8 +85,9 @@ class Story:
         subprocess.run([*host.inside(), "sh", "-c", line], check=True, timeout=60)
 
     def look(self):
-        self.tell.chapter("Who is in")
+        self.tell.chapter("Who is in, and who may write to the disk")
         self.tell.show(self.hosts[0], "corral", "status", self.lab.url)
+        self.tell.show(self.hosts[0], "corral", "fence", "status", self.lab.url)
 
     def death(self):
         victim, living = self.hosts[-1], self.hosts[:-1]
@@ -170,6 +171,7 @@ def keep(lab, tell):
 
 On a node, for example:
   corral status {lab.url}
+  corral fence status {lab.url}
   corral locks {first.mount_point}
   corral top {first.mount_point}
   kill -9 $(pgrep -f {first.mount_point})      and what the others say: {lab.folder}/*/mount.log""")
