@@ -48,7 +48,7 @@ Task<Result<std::vector<GroupSpace>>> measure_space(const VolumeReader& volume, 
       space.counts = BitmapView(bitmap).counts();
       measure_runs(BitmapView(bitmap), space);
     }
-    groups.push_back(std::move(space));
+    groups.push_back(space);
   }
   co_return groups;
 }

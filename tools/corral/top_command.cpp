@@ -149,6 +149,7 @@ int TopCommand::run() const {
   if (mounts.empty()) return kFailed;
   const bool clears = !once_ && isatty(STDOUT_FILENO) != 0;
   std::vector<Result<json>> before;
+  before.reserve(mounts.size());
   for (const CorralMount& mount : mounts)
     before.push_back(mount.ask({{"command", "counters"}}));
   for (;;) {
