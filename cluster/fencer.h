@@ -25,8 +25,8 @@ class Fencer {
   /// To be called now and then while this process is a member: keeps the way of fencing in force although nodes come
   /// and go. `members` are the keys of the view, `others` those of all other slots in use. EBADE as above.
   virtual Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) = 0;
-  /// Gives this process's key up, orderly.
-  virtual Task<Result<>> leave() = 0;
+  /// Gives this process's key up, orderly. `last`: no other node has a slot, so that nothing needs to be kept in force.
+  virtual Task<Result<>> leave(bool last) = 0;
 };
 
 }  // namespace corral::cluster

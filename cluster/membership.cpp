@@ -107,7 +107,8 @@ Task<void> Membership::tell(MembershipEnded event) {
   // The own slot is freed first, where it is to be freed.
   Mutex::Guard guard = co_await own_slot_.lock();
   if (event.why != MembershipEnded::Why::lost) {
-    if (auto left = co_await environment_.fencer.leave(); !left)
+    const bool last = co_await nobody_else_is_there();
+    if (auto left = co_await environment_.fencer.leave(last); !left)
       environment_.log.warning("membership cannot give its key up: {}", left.error().describe());
   }
   guard.release();
@@ -119,6 +120,15 @@ Task<void> Membership::tell(MembershipEnded event) {
   }
   environment_.log.info("membership {}: {}", words_for(event.why), event.reason.describe());
   environment_.user.ended(event);
+}
+
+/// Read anew: of nodes that leave at the same time, whose slots are free before they look, one at least finds itself
+/// alone.
+Task<bool> Membership::nobody_else_is_there() {
+  auto slots = co_await environment_.area.read_slots(core_.journals());
+  co_return slots&& std::ranges::none_of(*slots, [this](const FoundSlot& found) {
+    return !found.slot || (found.slot->state != SlotState::free && found.slot->member() != core_.self());
+  });
 }
 
 Task<Result<Scan>> Membership::scan() {

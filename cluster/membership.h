@@ -97,6 +97,7 @@ class Membership final : private LinkUser {
   void perform_one(Action action);
   Task<void> scan_loop();
   Task<void> heartbeat_loop();
+  Task<bool> nobody_else_is_there();
   Task<Result<Scan>> scan();
   Task<Result<>> write_claim(ClaimSlot action);
   Task<void> carry_out(ClaimSlot action);

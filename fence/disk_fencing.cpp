@@ -108,7 +108,7 @@ Task<Result<>> DiskFencing::leave(Access access, ReservationCapabilities can) {
   {
     ReservationFencer fencer(*executor_, reservations, can, header_.cluster, log_);
     fencer.act_as(access.key);
-    CO_TRY_VOID(co_await fencer.leave());
+    CO_TRY_VOID(co_await fencer.leave(false));
   }
   CO_TRY(RegisteredKeys registered, co_await reservations.read_keys());
   CO_TRY(ReservationState state, co_await reservations.read_reservation());

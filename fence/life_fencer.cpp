@@ -3,7 +3,7 @@
 namespace corral {
 
 Task<Result<>> LifeFencer::admit(Member self) {
-  CO_TRY_VOID(co_await leave());
+  CO_TRY_VOID(co_await leave(false));
   CO_TRY_VOID(locks_.take(key_of(self)));
   self_ = self;
   co_return Result<>{};
@@ -20,7 +20,7 @@ Task<Result<>> LifeFencer::maintain(std::vector<std::uint64_t>, std::vector<std:
   co_return Result<>{};
 }
 
-Task<Result<>> LifeFencer::leave() {
+Task<Result<>> LifeFencer::leave(bool) {
   if (!self_.incarnation) co_return Result<>{};
   CO_TRY_VOID(locks_.give_up(key_of(self_)));
   self_ = {};

@@ -19,7 +19,7 @@ class LifeFencer final : public cluster::Fencer {
   Task<Result<>> admit(Member self) override;
   Task<Result<>> fence(Member victim) override;
   Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) override;
-  Task<Result<>> leave() override;
+  Task<Result<>> leave(bool last) override;
 
  private:
   LifeLocks& locks_;

@@ -136,13 +136,19 @@ Task<Result<>> ReservationFencer::maintain(std::vector<std::uint64_t> members, s
   co_return co_await remove_key(state.holder, aborted);
 }
 
-Task<Result<>> ReservationFencer::leave() {
+Task<Result<>> ReservationFencer::leave(bool last) {
   Mutex::Guard turn = co_await turn_.lock();
   if (!own_) co_return Result<>{};
   CO_TRY(ReservationState state, co_await reservations_.read_reservation());
   CO_TRY(RegisteredKeys keys, co_await reservations_.read_keys());
-  const ReservationKey own = std::exchange(own_, {});
-  const bool others = std::ranges::any_of(keys.keys, [own](ReservationKey key) { return key != own; });
+  const ReservationKey own = own_;
+  const bool reserved = state.type == ReservationType::write_exclusive_registrants_only;
+  if (last && reserved && keys.contains(own) && state.holder != own) {
+    bool aborted = false;
+    CO_TRY_VOID(co_await remove_key(state.holder, aborted));
+  }
+  own_ = {};
+  const bool others = !last && std::ranges::any_of(keys.keys, [own](ReservationKey key) { return key != own; });
   // Unregistering would end the reservation, and let the fenced write until another one is made.
   if (!keys.contains(own) || (state.holder == own && others)) co_return Result<>{};
   Result<> left = co_await reservations_.register_key(own, {}, persist());

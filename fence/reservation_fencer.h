@@ -7,7 +7,8 @@
 /// is neither, commands taken in earlier may still be executed, so it waits as long as the disk may take for one.
 ///
 /// The reservation ends when its holder unregisters. So a holder that leaves only stops writing; the others remove its
-/// key by PREEMPT, which hands the reservation over without a gap (maintain()).
+/// key by PREEMPT, which hands the reservation over without a gap (maintain()). The last one to leave ends it, whoever
+/// holds it: programs that work on an unmounted volume have no key.
 ///
 /// Where the disk has lost all registrations (it does not keep them over a power loss), members register anew and make
 /// the reservation when all are there. Who finds a reservation without its own key has been fenced.
@@ -31,7 +32,7 @@ class ReservationFencer final : public cluster::Fencer {
   void act_as(ReservationKey own) { own_ = own; }
   Task<Result<>> fence(Member victim) override;
   Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) override;
-  Task<Result<>> leave() override;
+  Task<Result<>> leave(bool last) override;
 
  private:
   Task<Result<>> register_own(ReservationKey key);

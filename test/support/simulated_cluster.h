@@ -124,7 +124,7 @@ class NodeFencer final : public cluster::Fencer {
     co_return Result<>{};
   }
   Task<Result<>> maintain(std::vector<std::uint64_t>, std::vector<std::uint64_t>) override { co_return Result<>{}; }
-  Task<Result<>> leave() override {
+  Task<Result<>> leave(bool) override {
     shared_.keys.erase(device_.key);
     co_return Result<>{};
   }

@@ -101,14 +101,15 @@ ConfigCommand::ConfigCommand(CLI::App& app, int& status) {
   get_command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   get_command->add_option("name", name_, "Setting");
   get_command->callback([this, &status] { status = get(); });
-  CLI::App* set_command = command->add_subcommand("set", "Change one setting; nodes follow when they next mount");
+  CLI::App* set_command = command->add_subcommand("set", "Change one setting of a volume that is unmounted everywhere");
   set_command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   set_command->add_option("name", name_, "Setting")->required();
   set_command->add_option("value", value_, "Its new value")->required();
   set_command->callback([this, &status] { status = set(); });
 }
 
-// Not exclusive: the settings may be looked at, and changed, while nodes have the volume mounted.
+// The settings may be looked at while nodes have the volume mounted, but not changed: nodes with different ones would
+// not agree on who is dead.
 
 int ConfigCommand::get() const {
   return report(device_, with_device(device_, {.read_only = true, .exclusive = false},
@@ -116,7 +117,7 @@ int ConfigCommand::get() const {
 }
 
 int ConfigCommand::set() const {
-  return report(device_, with_device(device_, {.exclusive = false}, [&](EventLoop&, Device& device) {
+  return report(device_, with_device(device_, {}, [&](EventLoop&, Device& device) {
                   return change_setting(device, name_, value_);
                 }));
 }

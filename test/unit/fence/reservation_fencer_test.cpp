@@ -136,7 +136,7 @@ TEST_CASE("the reservation outlives the node that made it") {
     if (dies) {
       REQUIRE(nodes.fence(1, 0) == 0);
     } else {
-      must(nodes.run(nodes.fencers[0]->leave()));
+      must(nodes.run(nodes.fencers[0]->leave(false)));
       // Not for a moment may the fenced one write.
       CHECK(nodes.reservation().type == ReservationType::write_exclusive_registrants_only);
       CHECK(nodes.write(2) == EBADE);
@@ -147,9 +147,26 @@ TEST_CASE("the reservation outlives the node that made it") {
     CHECK(nodes.write(0) == EBADE);
     CHECK(nodes.write(2) == EBADE);
     CHECK(nodes.write(1) == 0);
-    must(nodes.run(nodes.fencers[1]->leave()));
+    must(nodes.run(nodes.fencers[1]->leave(false)));
     CHECK(nodes.reservation().type == ReservationType::none);
     CHECK(nodes.disk.reservations().keys().keys.empty());
+  }
+}
+
+TEST_CASE("when all leave at once the reservation ends, in whichever order they come to it") {
+  for (const bool holder_first : {true, false}) {
+    for (const bool both_find_themselves_last : {true, false}) {
+      INFO("holder first " << holder_first << ", both last " << both_find_themselves_last);
+      Nodes nodes;
+      nodes.admit(0);
+      nodes.admit(1);
+      REQUIRE(nodes.reservation().holder == ReservationKey(nodes.key(0)));
+      const std::size_t first = holder_first ? 0 : 1;
+      must(nodes.run(nodes.fencers[first]->leave(both_find_themselves_last)));
+      must(nodes.run(nodes.fencers[1 - first]->leave(true)));
+      CHECK(nodes.reservation().type == ReservationType::none);
+      CHECK(nodes.disk.reservations().keys().keys.empty());
+    }
   }
 }
 
