@@ -510,7 +510,7 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::prepare(AllotmentReques
     prepared = co_await find_group(request, sorted, false);
   }
   // Inodes being freed may themselves wait for the sync that lets the quota file grow.
-  if (is_no_space(prepared) && self.before_no_space && request.owner.charged) {
+  if (is_no_space(prepared) && self.before_no_space && request.owner.charged && request.may_wait_for_frees) {
     co_await self.before_no_space();
     CO_TRY_VOID(co_await volume.journal->flush());
     groups.settle_all();

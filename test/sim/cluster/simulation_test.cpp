@@ -55,6 +55,15 @@ TEST_CASE("seeds that once found a fault of a cluster", "[simulation]") {
   }
 }
 
+TEST_CASE("seeds in which nobody got on", "[simulation]") {
+  // Two nodes that wanted to make inodes in the same free block gave its glock to each other for ever.
+  for (const auto& [seed, time] : {std::pair(13u, 60s), std::pair(152705945u, 30s)}) {
+    INFO("replay with: corral-sim --seed " << seed << " --time " << time.count());
+    const SimulationReport report = run(seed, time);
+    if (report.wrong) FAIL(*report.wrong);
+  }
+}
+
 TEST_CASE("a scenario that does not exist is refused", "[simulation]") {
   SimulationOptions options;
   options.scenario = "bliss";
