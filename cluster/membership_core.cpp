@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/planted_bug.h"
 
 namespace corral::cluster {
 
@@ -206,6 +207,7 @@ std::bitset<kSlots> MembershipCore::heard() const {
 }
 
 bool MembershipCore::may_serve(Time now) const {
+  if (phase_ == Phase::member && planted(PlantedBug::unlimited_lease)) return true;
   if (phase_ != Phase::member || outvoted_ || leaving_ || !heartbeat_begun_ || !confirmed_) return false;
   return now < lease_end();
 }

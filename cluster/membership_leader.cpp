@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/planted_bug.h"
 #include "cluster/membership_core.h"
 
 namespace corral::cluster {
@@ -35,7 +36,7 @@ bool MembershipCore::is_gone(Member member) const {
   // Where another wrote over its slot nothing tells when it was last heard.
   const Duration silence =
       monitor_.holds(member) ? monitor_.silence(member.node) : monitor_.last_scan() - fenced->second;
-  return silence >= timing_.failure_timeout || process_ended(member);
+  return silence >= timing_.failure_timeout || process_ended(member) || planted(PlantedBug::impatient_leader);
 }
 
 void MembershipCore::fence(Member victim) {
@@ -303,7 +304,7 @@ void MembershipCore::drive_recovery() {
 
 void MembershipCore::recover_when_gone(Member member, bool dead) {
   if (recovering_.contains(member)) return;
-  if (is_gone(member)) {
+  if (is_gone(member) || (dead && planted(PlantedBug::unfenced_recovery))) {
     recovering_.insert(member);
     actions_.push_back(RecoverNode{member});
   } else if (dead) {

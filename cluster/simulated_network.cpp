@@ -126,7 +126,7 @@ bool SimulatedNetwork::send(End& from, Member to, LinkChannel channel, std::vect
   if (connection.number == 0 || connection.peer != to) return false;
   const NodeId source = from.self().node;
   Path& path = paths_[{source, to.node}];
-  path.last_due = std::max(path.last_due, executor_.now() + latency());
+  path.last_due = std::max(path.last_due, executor_.now() + latency() + path.slower);
   path.bytes += message.size();
   path.packets.push_back({path.last_due, connection.number, channel, std::move(message)});
   if (path.cut) watch_for_stall(source, to.node);

@@ -59,6 +59,8 @@ class SimulatedNetwork {
   /// Something on the way to this node answers connections in its host's place, refusing them, and breaks those there
   /// are, until heal_all().
   void refuse(NodeId node);
+  /// Messages from one node to the other take so much longer from now on.
+  void slow_down(NodeId from, NodeId to, Duration by) { paths_[{from, to}].slower = by; }
   /// Breaks the connection of two nodes now, as a lost packet and its timeout would: whichever end learns first, the
   /// other is told a latency later.
   void break_connection(NodeId a, NodeId b);
@@ -80,6 +82,7 @@ class SimulatedNetwork {
   /// One direction between two nodes.
   struct Path {
     bool cut = false;
+    Duration slower{};
     bool stalling = false;  ///< the agenda has a check for it
     std::deque<Packet> packets;
     std::size_t bytes = 0;

@@ -1,3 +1,18 @@
+option(CORRAL_PLANT_BUGS "Compile bugs in that the simulator must find (docs/SIMULATION.md)" OFF)
+
+# With CORRAL_PLANT_BUGS, compiles those of the sources differently that plant a bug.
+function(corral_plant_bugs)
+  if(NOT CORRAL_PLANT_BUGS)
+    return()
+  endif()
+  foreach(source ${ARGN})
+    file(STRINGS ${source} includes REGEX "^#include \"base/planted_bug\\.h\"")
+    if(includes)
+      set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS CORRAL_PLANT_BUGS)
+    endif()
+  endforeach()
+endfunction()
+
 # corral_module(NAME USES module... LINKS library...): the static library of the folder NAME.
 function(corral_module name)
   cmake_parse_arguments(ARG "" "" "USES;LINKS" ${ARGN})
@@ -6,6 +21,7 @@ function(corral_module name)
     return()
   endif()
   add_library(corral_${name} STATIC ${sources})
+  corral_plant_bugs(${sources})
   target_link_libraries(corral_${name} PUBLIC corral_options ${ARG_LINKS})
   foreach(used ${ARG_USES})
     if(TARGET corral_${used})
@@ -14,12 +30,16 @@ function(corral_module name)
   endforeach()
 endfunction()
 
-# corral_test(NAME FOLDER [GOLDEN] [EXCLUDE TAGS] USES module... LINKS library...): one Catch2 program from test/FOLDER, run by ctest.
+# corral_test(NAME FOLDER [GOLDEN] [EXCLUDE TAGS] [ONLY REGEX] USES module... LINKS library...): one Catch2 program from test/FOLDER, run by ctest.
 # GOLDEN: it has tests tagged [golden], which run as NAME_golden and count as skipped without golden volumes.
+# ONLY: those sources whose names match.
 # EXCLUDE: tests with these tags run apart, as the caller adds them.
 function(corral_test name folder)
-  cmake_parse_arguments(ARG "GOLDEN" "EXCLUDE" "USES;LINKS" ${ARGN})
+  cmake_parse_arguments(ARG "GOLDEN" "EXCLUDE;ONLY" "USES;LINKS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/test/${folder}/*.cpp)
+  if(ARG_ONLY)
+    list(FILTER sources INCLUDE REGEX "${ARG_ONLY}")
+  endif()
   if(NOT sources)
     return()
   endif()

@@ -82,8 +82,9 @@ SimulatedDeviceOptions SimulatedDeviceOptions::realistic() {
 }
 
 SimulatedDevice::SimulatedDevice(Executor& executor, SimulatedDisk& disk, std::uint64_t seed,
-                                 SimulatedDeviceOptions options)
+                                 SimulatedDeviceOptions options, Executor* node)
     : executor_(executor),
+      node_executor_(node != nullptr ? *node : executor),
       disk_(disk),
       options_(std::move(options)),
       geometry_(disk.geometry()),
@@ -102,7 +103,7 @@ SimulatedDevice::~SimulatedDevice() = default;
 std::shared_ptr<SimulatedDevice::Request> SimulatedDevice::make_request(SimulatedFault::Operations kind,
                                                                         const char* verb,
                                                                         const SimulatedLatency& latency) {
-  auto request = std::make_shared<Request>(executor_);
+  auto request = std::make_shared<Request>(node_executor_);
   request->kind = kind;
   request->verb = verb;
   request->latency = &latency;
@@ -219,25 +220,44 @@ Task<std::optional<Result<>>> SimulatedDevice::attempt(std::shared_ptr<Request> 
 }
 
 Task<Result<>> SimulatedDevice::change_reservations(const char* verb, ReservationCommand command) {
-  /// Where the sender dies before the command arrives, or an error ends it, it may be executed none the less.
-  struct Travelling {
-    SimulatedDevice& device;
-    ReservationCommand command;
-    std::uint64_t power_cuts;
-    bool arrived = false;
-    ~Travelling() {
-      if (arrived || device.disk_.power_cuts() != power_cuts || !device.fault_random_.chance(1, 2)) return;
-      [[maybe_unused]] Result<> unheard = command(device.disk_);
-    }
-  };
-  Travelling travelling{*this, std::move(command), disk_.power_cuts()};
-  co_return co_await ask_reservations(verb, [&travelling](SimulatedDisk& disk) {
-    travelling.arrived = true;
-    return travelling.command(disk);
-  });
+  co_return co_await send_command(verb, std::move(command), true);
 }
 
 Task<Result<>> SimulatedDevice::ask_reservations(const char* verb, ReservationCommand command) {
+  co_return co_await send_command(verb, std::move(command), false);
+}
+
+/// Where the node dies before the command arrives, or an error ends it, it may be executed none the less.
+struct SimulatedDevice::Travelling {
+  SimulatedDevice& device;
+  ReservationCommand command;
+  bool changes;
+  std::uint64_t power_cuts;
+  bool arrived = false;
+
+  Travelling(SimulatedDevice& owner, ReservationCommand what, bool changing)
+      : device(owner), command(std::move(what)), changes(changing), power_cuts(owner.disk_.power_cuts()) {}
+  Travelling(const Travelling&) = delete;
+  Travelling& operator=(const Travelling&) = delete;
+  ~Travelling() {
+    if (!changes || arrived || device.disk_.power_cuts() != power_cuts || !device.fault_random_.chance(1, 2)) return;
+    [[maybe_unused]] Result<> unheard = command(device.disk_);
+    device.disk_.tell_reservations_changed(device.nexus_);
+  }
+};
+
+Task<Result<>> SimulatedDevice::send_command(const char* verb, ReservationCommand command, bool changes) {
+  const auto done = std::make_shared<Completion<Result<>>>(node_executor_);
+  running_.spawn(carry_command(verb, std::move(command), changes, done));
+  co_return co_await done->wait();
+}
+
+Task<void> SimulatedDevice::carry_command(const char* verb, ReservationCommand command, bool changes,
+                                          CommandDone done) {
+  done->set(co_await execute_command(verb, std::make_shared<Travelling>(*this, std::move(command), changes)));
+}
+
+Task<Result<>> SimulatedDevice::execute_command(const char* verb, std::shared_ptr<Travelling> travelling) {
   auto request = make_request(SimulatedFault::reservations, verb, options_.reservation_latency);
   std::shared_ptr<ActiveFault> active = draw_fault(*request);
   Duration latency = draw_latency(*request->latency);
@@ -250,7 +270,9 @@ Task<Result<>> SimulatedDevice::ask_reservations(const char* verb, ReservationCo
     co_return fail_device(active->fault.code, "{}: {} failed: {}", options_.name, verb,
                           std::strerror(active->fault.code));
   }
-  Result<> answer = command(disk_);
+  travelling->arrived = true;
+  Result<> answer = travelling->command(disk_);
+  if (travelling->changes) disk_.tell_reservations_changed(nexus_);
   if (latency > travel) co_await executor_.sleep_for(latency - travel);
   co_return answer;
 }
@@ -258,7 +280,7 @@ Task<Result<>> SimulatedDevice::ask_reservations(const char* verb, ReservationCo
 void SimulatedDevice::read_now(Request& request) {
   std::uint64_t position = request.offset_bytes;
   for (ReadSpan span : request.read_spans) {
-    disk_.read(position, span, contents_random_);
+    disk_.read(position, span, contents_random_, nexus_);
     position += span.size();
   }
 }

@@ -70,7 +70,10 @@ struct SimulatedFault {
 
 class SimulatedDevice final : public Device {
  public:
-  SimulatedDevice(Executor& executor, SimulatedDisk& disk, std::uint64_t seed, SimulatedDeviceOptions options = {});
+  /// `node`: the executor of those who use the device, where that is not the disk's own: a node that is held up learns
+  /// late how its operations ended, and they go on meanwhile.
+  SimulatedDevice(Executor& executor, SimulatedDisk& disk, std::uint64_t seed, SimulatedDeviceOptions options = {},
+                  Executor* node = nullptr);
   ~SimulatedDevice() override;
 
   const std::string& name() const override { return options_.name; }
@@ -102,8 +105,8 @@ class SimulatedDevice final : public Device {
   /// Operations that have not ended, stuck ones included.
   std::size_t in_flight() const { return running_.running(); }
 
-  /// For SimulatedReservations: a command on its way. One that changes something may still be executed when the node
-  /// dies meanwhile, as may one that a fault ends.
+  /// For SimulatedReservations: a command on its way, which may outlive its caller. One that changes something may
+  /// still be executed when the node dies meanwhile, as may one that a fault ends.
   using ReservationCommand = std::function<Result<>(SimulatedDisk&)>;
   Task<Result<>> change_reservations(const char* verb, ReservationCommand command);
   Task<Result<>> ask_reservations(const char* verb, ReservationCommand command);
@@ -120,6 +123,11 @@ class SimulatedDevice final : public Device {
     Event removed;
   };
 
+  struct Travelling;
+  using CommandDone = std::shared_ptr<Completion<Result<>>>;
+  Task<Result<>> send_command(const char* verb, ReservationCommand command, bool changes);
+  Task<void> carry_command(const char* verb, ReservationCommand command, bool changes, CommandDone done);
+  Task<Result<>> execute_command(const char* verb, std::shared_ptr<Travelling> travelling);
   Task<Result<>> submit(std::shared_ptr<Request> request);
   Task<void> perform(std::shared_ptr<Request> request);
   Task<std::optional<Result<>>> attempt(std::shared_ptr<Request> request, std::shared_ptr<ActiveFault> active);
@@ -134,6 +142,7 @@ class SimulatedDevice final : public Device {
   Duration draw_latency(const SimulatedLatency& latency);
 
   Executor& executor_;
+  Executor& node_executor_;
   SimulatedDisk& disk_;
   SimulatedDeviceOptions options_;
   DeviceGeometry geometry_;

@@ -132,14 +132,28 @@ DeviceGeometry SimulatedDisk::default_geometry() {
 }
 
 void SimulatedDisk::log(DiskEvent::Kind kind, LoggedOperation operation) {
-  events_.push_back({kind, std::move(operation)});
-  now_.apply(events_.back(), geometry_.volatile_write_cache, geometry_.sector_bytes);
+  const DiskEvent event{kind, std::move(operation)};
+  now_.apply(event, geometry_.volatile_write_cache, geometry_.sector_bytes);
+  if (keeping_history_) events_.push_back(event);
+  if (!keeping_history_) ++events_since_;
+  if (watcher_ != nullptr) watcher_->disk_event(event);
 }
 
 void SimulatedDisk::forget_history() {
+  if (!keeping_history_) return;
   events_.clear();
   start_ = now_;
   cursor_ = now_;
+  cursor_event_ = 0;
+}
+
+void SimulatedDisk::keep_no_history() {
+  keeping_history_ = false;
+  events_since_ = events_.size();
+  events_.clear();
+  // Nobody asks what was: nothing is to be kept beside the present.
+  start_ = Moment(DiskImage(0));
+  cursor_ = start_;
   cursor_event_ = 0;
 }
 
@@ -221,7 +235,8 @@ void SimulatedDisk::abort_all(Random& random) {
   }
 }
 
-void SimulatedDisk::read(std::uint64_t offset_bytes, std::span<std::byte> into, Random& random) const {
+void SimulatedDisk::read(std::uint64_t offset_bytes, std::span<std::byte> into, Random& random, NexusId nexus) const {
+  if (watcher_ != nullptr) watcher_->disk_read(offset_bytes, into.size(), nexus);
   contents_.read(offset_bytes, into);
   const std::uint64_t end = offset_bytes + into.size();
   for (const Operation& operation : in_flight_) {

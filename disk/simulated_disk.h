@@ -58,6 +58,17 @@ struct PowerCut {
   std::uint64_t seed = 0;
 };
 
+/// Told of what happens to a disk, at the moment when it happens; for traces and for checks of what may be written
+/// when.
+class DiskWatcher {
+ public:
+  virtual ~DiskWatcher() = default;
+  virtual void disk_event(const DiskEvent& event) = 0;
+  virtual void disk_read(std::uint64_t offset_bytes, std::uint64_t length_bytes, NexusId nexus) = 0;
+  /// Registrations or the reservation may have changed by a command through the nexus.
+  virtual void reservations_changed(NexusId nexus) = 0;
+};
+
 class SimulatedDisk {
  public:
   /// `geometry.size_bytes` follows from the contents; the rest is taken as given.
@@ -71,12 +82,24 @@ class SimulatedDisk {
 
   /// The log since the start or forget_history().
   const std::vector<DiskEvent>& events() const { return events_; }
-  std::uint64_t event_count() const { return events_.size(); }
+  std::uint64_t event_count() const { return keeping_history_ ? events_.size() : events_since_; }
   /// Drops the log so far, for long runs; what is not stable yet stays so. Events are numbered from 0 again.
   void forget_history();
+  /// Keeps no history from now on, for long runs without after(); events are counted on. What a cut now would leave is
+  /// known all the same.
+  void keep_no_history();
+  /// Null: nobody. The watcher outlives the disk or is taken away first.
+  void set_watcher(DiskWatcher* watcher) { watcher_ = watcher; }
+  void tell_reservations_changed(NexusId nexus) {
+    if (watcher_ != nullptr) watcher_->reservations_changed(nexus);
+  }
 
   /// The contents that a power cut would leave. Cheapest when the events asked for go up.
   DiskImage after(const PowerCut& cut) const;
+  /// The contents that a power cut would leave if it came now.
+  DiskImage after_cut_now(PowerCut::Unstable unstable, std::uint64_t seed) const {
+    return cut_at(now_, unstable, Random(seed));
+  }
   /// Cuts the power now: contents become after(...), operations in flight never end, history is forgotten,
   /// registrations are lost unless they were to persist.
   void power_cut(PowerCut::Unstable unstable, std::uint64_t seed);
@@ -100,7 +123,7 @@ class SimulatedDisk {
   /// A failed write or discard may have landed in part; a failed flush made nothing stable.
   bool fail(const Operation& operation, Random& random);
   /// Sectors that a write in flight covers read as before or after it.
-  void read(std::uint64_t offset_bytes, std::span<std::byte> into, Random& random) const;
+  void read(std::uint64_t offset_bytes, std::span<std::byte> into, Random& random, NexusId nexus = {}) const;
 
  private:
   using LoggedOperation = std::shared_ptr<const DiskOperation>;
@@ -132,6 +155,9 @@ class SimulatedDisk {
   std::uint64_t power_cuts_ = 0;
   ReservationTable reservations_;
   std::vector<DiskEvent> events_;
+  bool keeping_history_ = true;
+  std::uint64_t events_since_ = 0;  ///< since history is no longer kept
+  DiskWatcher* watcher_ = nullptr;
   Moment now_;
   Moment start_;
   /// Where the last after() stopped; only saves work.

@@ -1,6 +1,7 @@
 #include "disk/simulated_reservations.h"
 
 #include <cstring>
+#include <memory>
 
 #include "disk/simulated_device.h"
 
@@ -72,32 +73,33 @@ Task<Result<>> SimulatedReservations::preempt_and_abort(ReservationKey own_key, 
 }
 
 Task<Result<RegisteredKeys>> SimulatedReservations::read_keys() {
-  RegisteredKeys keys;
-  CO_TRY_VOID(co_await device_.ask_reservations("READ KEYS", [&, this](SimulatedDisk& disk) {
-    disk.reservations().take_attention(nexus_);
-    keys = disk.reservations().keys();
+  // The command may outlive this frame.
+  const auto keys = std::make_shared<RegisteredKeys>();
+  CO_TRY_VOID(co_await device_.ask_reservations("READ KEYS", [keys, nexus = nexus_](SimulatedDisk& disk) {
+    disk.reservations().take_attention(nexus);
+    *keys = disk.reservations().keys();
     return Result<>();
   }));
-  co_return keys;
+  co_return *keys;
 }
 
 Task<Result<ReservationState>> SimulatedReservations::read_reservation() {
-  ReservationState state;
-  CO_TRY_VOID(co_await device_.ask_reservations("READ RESERVATION", [&, this](SimulatedDisk& disk) {
-    disk.reservations().take_attention(nexus_);
-    state = disk.reservations().reservation();
+  const auto state = std::make_shared<ReservationState>();
+  CO_TRY_VOID(co_await device_.ask_reservations("READ RESERVATION", [state, nexus = nexus_](SimulatedDisk& disk) {
+    disk.reservations().take_attention(nexus);
+    *state = disk.reservations().reservation();
     return Result<>();
   }));
-  co_return state;
+  co_return *state;
 }
 
 Task<Result<ReservationCapabilities>> SimulatedReservations::report_capabilities() {
-  ReservationCapabilities capabilities;
-  CO_TRY_VOID(co_await device_.ask_reservations("REPORT CAPABILITIES", [&](SimulatedDisk& disk) {
-    capabilities = disk.reservations().capabilities();
+  const auto capabilities = std::make_shared<ReservationCapabilities>();
+  CO_TRY_VOID(co_await device_.ask_reservations("REPORT CAPABILITIES", [capabilities](SimulatedDisk& disk) {
+    *capabilities = disk.reservations().capabilities();
     return Result<>();
   }));
-  co_return capabilities;
+  co_return *capabilities;
 }
 
 Task<Result<>> SimulatedReservations::reset_logical_unit() {

@@ -1,6 +1,7 @@
 /// Which nodes died, and whose journals have been replayed since. Views and recoveries may become known in any order.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -17,6 +18,15 @@ class DeathTable {
   void recovered(Member member) {
     Record& record = records_[member.node];
     record.recovered = std::max(record.recovered, member.incarnation);
+  }
+  /// The life is a member now: what was said of it before it came in, when it could not be told from a dead one, does
+  /// not count when it dies.
+  void lives(Member member) {
+    const auto found = records_.find(member.node);
+    if (found == records_.end()) return;
+    const Incarnation before(member.incarnation.value - 1);
+    found->second.died = std::min(found->second.died, before);
+    found->second.recovered = std::min(found->second.recovered, before);
   }
   /// Is anything of the node's last death still to be replayed?
   bool unrecovered(NodeId node) const {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/planted_bug.h"
 
 namespace corral::dlm {
 
@@ -84,7 +85,7 @@ void LockQueue::convert_in_queue(QueuedLock& lock, Time now, Events& events) {
 void LockQueue::unlock(QueuedLock& lock, Time now, Events& events) {
   leave(lock);
   events.push_back({QueueEvent::Kind::reply, lock.owner, ReplyCode::unlocked});
-  grant_pending(now, events);
+  if (!planted(PlantedBug::lost_wakeup)) grant_pending(now, events);
   tell_holders(events);
 }
 
@@ -154,6 +155,7 @@ void LockQueue::resume(Time now, Events& events) {
 bool LockQueue::conflicts(const QueuedLock& lock, Mode mode) const {
   for (Mode held : kAllModes) {
     const bool own = lock.is_linked() && lock.state != State::waiting && lock.granted == held;
+    if (planted(PlantedBug::grant_early) && held == Mode::protected_read) continue;
     if (granted_in_[index(held)] > (own ? 1u : 0u) && !compatible(held, mode)) return true;
   }
   return false;
@@ -162,7 +164,8 @@ bool LockQueue::conflicts(const QueuedLock& lock, Mode mode) const {
 bool LockQueue::admits(const QueuedLock& lock, Mode mode, LockFlags flags, bool conversion) const {
   if (conflicts(lock, mode)) return false;
   const bool harmless = mode == Mode::null || (conversion && is_down_conversion(lock.granted, mode));
-  return blocked_by_.empty() || flags.during_recovery || harmless;
+  const bool unblocked = blocked_by_.empty() || planted(PlantedBug::unblocked_dead);
+  return unblocked || flags.during_recovery || harmless;
 }
 
 bool LockQueue::can_grant_now(const QueuedLock& lock, Mode mode, LockFlags flags, bool conversion) const {
@@ -240,7 +243,7 @@ bool LockQueue::grant_first_possible(List& list, Time now, Events& events) {
 }
 
 void LockQueue::tell_holders(Events& events) {
-  if (converting_.empty() && waiting_.empty()) return;
+  if ((converting_.empty() && waiting_.empty()) || planted(PlantedBug::silent_holders)) return;
   for (List* list : {&granted_, &converting_}) {
     for (QueuedLock& holder : *list) {
       for (std::size_t mode = kModes - 1; mode > index(holder.told); --mode) {

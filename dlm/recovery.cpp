@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/planted_bug.h"
 #include "dlm/engine.h"
 
 namespace corral::dlm {
@@ -25,6 +26,8 @@ void Engine::enter_view(const View& view) {
 /// Leaves the old view: the dead are noted, nothing is in flight any more.
 void Engine::stop_for(const View& view) {
   CHECK_INVARIANT(own_messages_.empty());
+  for (const Member& member : view.members)
+    if (!planted(PlantedBug::mistaken_for_recovered)) deaths_.lives(member);
   for (const Member& member : view.unrecovered)
     deaths_.died(member);
   phase_ = Step::hello;
@@ -154,7 +157,7 @@ void Engine::start_reporting() {
   for (Resource& resource : in_order_) {
     for (OwnedLock& lock : resource.owned) {
       const bool known_here = resource.queue && queued_.contains({self_, lock.id});
-      if (lock.granted && !known_here)
+      if (lock.granted && !known_here && !planted(PlantedBug::unreported_locks))
         post(*resource.master, Report{lock.id, surely_held(lock), lock.leaving(), lock.value, resource.name});
     }
   }

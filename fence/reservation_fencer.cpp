@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/planted_bug.h"
+
 namespace corral {
 
 using namespace std::chrono_literals;
@@ -72,7 +74,7 @@ Task<Result<>> ReservationFencer::remove_key(ReservationKey victim, bool& aborte
     CO_TRY(RegisteredKeys keys, co_await reservations_.read_keys());
     if (!keys.contains(own_)) co_return own_key_lost();
     if (!keys.contains(victim)) co_return Result<>{};
-    const bool with_abort = can_.preempt_and_abort.value_or(true);
+    const bool with_abort = can_.preempt_and_abort.value_or(true) && !planted(PlantedBug::fencing_without_abort);
     const Result<> done = with_abort ? co_await reservations_.preempt_and_abort(own_, victim)
                                      : co_await reservations_.preempt(own_, victim);
     aborted = done && with_abort;
@@ -96,10 +98,11 @@ Task<Result<>> ReservationFencer::settle_in_flight() {
 Task<Result<>> ReservationFencer::fence(Member victim) {
   Mutex::Guard turn = co_await turn_.lock();
   const ReservationKey key(key_of(victim));
+  if (planted(PlantedBug::pretended_fencing)) co_return Result<>{};
   bool aborted = false;
   CO_TRY_VOID(co_await remove_key(key, aborted));
   // Somebody may have removed the key and not come to the rest.
-  if (!aborted) CO_TRY_VOID(co_await settle_in_flight());
+  if (!aborted && !planted(PlantedBug::fencing_without_abort)) CO_TRY_VOID(co_await settle_in_flight());
   CO_TRY(RegisteredKeys keys, co_await reservations_.read_keys());
   if (!keys.contains(own_)) co_return own_key_lost();
   if (keys.contains(key)) co_return fail_device(EAGAIN, "key {:016x} came back", key.value);

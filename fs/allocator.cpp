@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/planted_bug.h"
 #include "fs/allocator_impl.h"
 
 namespace corral {
@@ -233,9 +234,10 @@ Result<> Release::free_blocks(Transaction& transaction, Extent extent, Ownership
   const auto [group, run] = state_->place_of(extent);
   auto& impl = state_->impl;
   TRY_VOID(impl.quota.charge(transaction, owner, -std::int64_t{extent.length}));
+  if (planted(PlantedBug::leaked_block) && extent.length % 3 == 1) return {};
   TRY_VOID(group.give_back(transaction, run, impl.volume.journal->running_set()));
   state_->note_freed(extent.start);
-  impl.change_statfs(transaction, extent.length, 0);
+  if (!planted(PlantedBug::lost_statfs_change)) impl.change_statfs(transaction, extent.length, 0);
   return {};
 }
 
@@ -508,7 +510,7 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::prepare(AllotmentReques
     prepared = co_await find_group(request, sorted, false);
   }
   // Inodes being freed may themselves wait for the sync that lets the quota file grow.
-  if (is_no_space(prepared) && self.before_no_space && request.owner.charged) {
+  if (is_no_space(prepared) && self.before_no_space && request.owner.charged && request.may_wait_for_frees) {
     co_await self.before_no_space();
     CO_TRY_VOID(co_await volume.journal->flush());
     groups.settle_all();

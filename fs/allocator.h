@@ -49,6 +49,8 @@ struct AllotmentRequest {
   AllocationWindow* window = nullptr;  ///< the inode's window, honoured and moved along; may be null, else outlives it
   /// Spread new directories' inodes over the resource groups (children of the root and of a top directory).
   bool spread = false;
+  /// Before ENOSPC, wait for inodes that are being freed: not for who holds a glock that freeing one may need.
+  bool may_wait_for_frees = true;
 };
 
 /// A resource group held exclusively with `blocks` free for the caller. Blocks not taken stay free.

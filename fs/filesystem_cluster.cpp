@@ -1,4 +1,5 @@
 // A mount as one of several nodes: what happens when a glock comes down, who frees an inode, journals of dead nodes.
+#include "base/planted_bug.h"
 #include "fs/filesystem.h"
 #include "fs/system_inode.h"
 #include "offline/volume_reader.h"
@@ -67,7 +68,7 @@ Task<Result<std::vector<OfflineReplay>>> Filesystem::replay_beside_others(Journa
 
 void Filesystem::journal_recovered(const ReplayReport& report) {
   if (Result<> forgotten = forget_replayed(report); !forgotten) return volume_.withdraw(forgotten.error());
-  if (volume_.writable()) reclaim_orphans();
+  if (volume_.writable() && !planted(PlantedBug::forgotten_orphans)) reclaim_orphans();
 }
 
 /// What the dead node had changed, it had locked: nothing of it can be cached here but leftovers.
@@ -94,7 +95,7 @@ Task<void> Filesystem::keep_totals() {
 /// True if no other node has the inode in memory and it was not freed yet; its glock is held exclusively. `iopen` then
 /// keeps it so. If others have it, they were told, and the last of them to let go tries again.
 Task<Result<bool>> Filesystem::may_free(Inode& inode, GlockHolder& iopen) {
-  if (!glocks_.clustered()) co_return inode.unlinked;
+  if (!glocks_.clustered() || planted(PlantedBug::free_in_use)) co_return inode.unlinked;
   inode.iopen.release();
   GlockRef glock = glocks_.get(GlockType::iopen, inode.address().value);
   CO_TRY(std::optional<GlockHolder> holder, co_await glock->attempt(GlockMode::exclusive));

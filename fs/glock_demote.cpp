@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/planted_bug.h"
 #include "fs/glock.h"
 
 namespace corral {
@@ -113,11 +114,11 @@ Task<void> Glock::demote(GlockMode to) {
   CHECK_INVARIANT(!held_beyond(to));
   if (covers(to, node_mode_)) co_return note_demoted(node_mode_);
   changing_ = true;
-  if (node_mode_ == GlockMode::exclusive) {
+  if (node_mode_ == GlockMode::exclusive && !planted(PlantedBug::demote_without_write)) {
     Result<> written = co_await table_.keeper_->write(*this);
     if (!written && !table_.refusing_) table_.keeper_->glock_failed(written.error().within(describe()));
   }
-  if (to == GlockMode::unlocked && !table_.refusing_) {
+  if (to == GlockMode::unlocked && !table_.refusing_ && !planted(PlantedBug::demote_keeps_cache)) {
     table_.keeper_->forget(name_);
     co_await table_.cache_->release(blocks_);
   }
@@ -144,6 +145,7 @@ void Glock::note_demoted(GlockMode mode) {
 void GlockTable::blocked(GlockName name, GlockMode wanted) {
   if (refusing_ || settled_) return;
   ++counters_.callbacks;
+  if (planted(PlantedBug::dropped_callback) && name.number % 3 == 0) return;
   auto found = glocks_.find(name);
   if (found != glocks_.end()) {
     GlockRef glock(found->second.get());

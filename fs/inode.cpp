@@ -168,12 +168,16 @@ Task<Result<>> InodeTable::pin(InodeRef inode) {
   co_return Result<>{};
 }
 
-Task<Result<std::optional<InodeTable::NewPlace>>> InodeTable::claim(BlockNo address) {
+Task<Result<std::optional<InodeTable::NewPlace>>> InodeTable::claim(BlockNo address, GlockHolder held) {
   NewPlace place;
   GlockRef glock = volume_.glocks.get(GlockType::inode, address.value);
-  CO_TRY(std::optional<GlockHolder> holder, co_await glock->attempt(GlockMode::exclusive));
-  if (!holder) co_return std::nullopt;
-  place.glock = *std::move(holder);
+  if (held.held() && &held.glock() == glock.get()) {
+    place.glock = std::move(held);
+  } else {
+    CO_TRY(std::optional<GlockHolder> holder, co_await glock->attempt(GlockMode::exclusive));
+    if (!holder) co_return std::nullopt;
+    place.glock = *std::move(holder);
+  }
   if (volume_.glocks.clustered()) {
     // Who has it gives it up without waiting for anything: the block is free.
     CO_TRY(place.iopen, co_await iopen_glock(address)->acquire(GlockMode::shared));

@@ -165,7 +165,8 @@ class InodeTable {
   };
   /// For a block set aside to become a dinode: its glock, exclusive. Empty if somebody, here or on another node, still
   /// holds it for what the block was before: waiting for him is for a time when no resource group is held.
-  Task<Result<std::optional<NewPlace>>> claim(BlockNo address);
+  /// `held`: the glock of some inode, exclusive, that the caller has waited for: used if it is this one, else let go.
+  Task<Result<std::optional<NewPlace>>> claim(BlockNo address, GlockHolder held);
   /// For an inode just allocated there: makes an empty dinode block, to be filled in the transaction.
   Result<LockedInode> make(NewPlace place, std::uint64_t formal_number);
   std::size_t size() const { return inodes_.size(); }

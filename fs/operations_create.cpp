@@ -116,15 +116,24 @@ Task<Result<LockedInode>> Operations::lay_out(Transaction& transaction, Allotmen
 
 /// A place for a new inode, with its glock, and the allotment that it is taken from.
 Task<Result<InodeTable::NewPlace>> Operations::find_place(AllotmentRequest request, Allotment& allotment) {
+  GlockHolder waited_for;
   for (;;) {
-    CO_TRY(allotment, co_await fs_.allocator().allot(request));
+    request.may_wait_for_frees = !waited_for.held();
+    auto allotted = co_await fs_.allocator().allot(request);
+    if (!allotted && allotted.error().code() == ENOSPC && waited_for.held()) {
+      waited_for.release();
+      continue;
+    }
+    CO_TRY(allotment, std::move(allotted));
     CO_TRY(const BlockNo block, allotment.set_dinode_aside());
-    CO_TRY(std::optional<InodeTable::NewPlace> place, co_await fs_.inodes().claim(block));
+    CO_TRY(std::optional<InodeTable::NewPlace> place, co_await fs_.inodes().claim(block, std::move(waited_for)));
     if (place) co_return *std::move(place);
-    // Somebody still looks at what the block was before. He may wait for the resource group.
+    // Somebody still looks at what the block was before. He may wait for the resource group. The glock is kept until
+    // the group is had again: given up in between it would go to another node that is after the same block, and back,
+    // with nobody getting on.
     allotment = Allotment();
     GlockRef glock = fs_.volume().glocks.get(GlockType::inode, block.value);
-    CO_TRY_VOID(co_await glock->acquire(GlockMode::exclusive));
+    CO_TRY(waited_for, co_await glock->acquire(GlockMode::exclusive));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <linux/falloc.h>
 #include <unistd.h>
 
+#include "base/planted_bug.h"
 #include "fs/filesystem.h"
 #include "fs/operations.h"
 
@@ -69,6 +70,11 @@ Task<Result<std::size_t>> Operations::read(BlockNo inode, std::uint64_t offset, 
 Task<Result<std::size_t>> Operations::write(BlockNo inode, std::uint64_t offset, std::span<const std::byte> data,
                                             WriteHow how) {
   std::size_t written = 0;
+  std::uint64_t size_before = 0;
+  if (planted(PlantedBug::stale_append_size)) {
+    CO_TRY(const Attributes attributes, co_await get_attributes(inode));
+    size_before = attributes.size_bytes;
+  }
   {
     CO_TRY(LockedInode locked, co_await lock_to_change(inode));
     if (!locked.is_regular()) co_return fail(EINVAL);
@@ -76,6 +82,7 @@ Task<Result<std::size_t>> Operations::write(BlockNo inode, std::uint64_t offset,
       CO_TRY_VOID(co_await drop_privileges(locked, how.kill_set_ids, how.caller));
     }
     if ((how.flags & O_APPEND) != 0 && !how.write_back) offset = locked.size_bytes();
+    if ((how.flags & O_APPEND) != 0 && planted(PlantedBug::stale_append_size)) offset = size_before;
     const FileData::WriteOptions options{.direct = (how.flags & O_DIRECT) != 0 && !how.write_back,
                                          .keep_times = how.write_back};
     CO_TRY(written, co_await fs_.data().write(locked, offset, data, options));
@@ -91,7 +98,8 @@ Task<Result<>> Operations::fsync(BlockNo inode, bool) {
   if (known == nullptr) co_return fail(ESTALE);
   if (fs_.volume().withdrawn) co_return fail(EIO);
   if (fs_.volume().journal == nullptr) co_return Result<>{};
-  CO_TRY_VOID(co_await fs_.data().write_back(*known));
+  if (!planted(PlantedBug::fsync_without_data)) CO_TRY_VOID(co_await fs_.data().write_back(*known));
+  if (planted(PlantedBug::fsync_without_log)) co_return Result<>{};
   co_return co_await fs_.volume().journal->flush_with_device();
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/planted_bug.h"
+
 namespace corral {
 
 namespace {
@@ -140,7 +142,7 @@ Task<Result<>> Journal::flush_device_cache() {
 }
 
 Task<Result<>> Journal::flush_device() {
-  if (!device_.geometry().volatile_write_cache) co_return Result<>{};
+  if (!device_.geometry().volatile_write_cache || planted(PlantedBug::skip_flush)) co_return Result<>{};
   ++counters_.device_flushes;
   co_return co_await device_.flush();
 }
@@ -173,6 +175,7 @@ Task<Journal::Commit> Journal::set_aside() {
   Commit commit;
   commit.set = running_set_++;
   commit.revokes.assign(running_.revokes.begin(), running_.revokes.end());
+  if (planted(PlantedBug::lost_revoke)) commit.revokes.clear();
   commit.ordered = std::move(running_.ordered);
   for (BlockRef& block : running_.blocks) {
     if (block == nullptr) continue;
@@ -188,6 +191,7 @@ Task<Journal::Commit> Journal::set_aside() {
   // that transaction commits a replay needs what the log has of it.
   commit.tail = write_back_.tail().value_or(head_);
   commit.tail_set = write_back_.oldest_set().value_or(committing_log_blocks_ > 1 ? commit.set : commit.set + 1);
+  if (planted(PlantedBug::early_tail)) commit.tail = head_;
   running_ = RunningSet{};
   work_.reset();
   setting_aside_ = false;
@@ -196,7 +200,7 @@ Task<Journal::Commit> Journal::set_aside() {
 }
 
 Task<Result<>> Journal::write_commit(Commit& commit, std::uint32_t header_flags) {
-  CO_TRY_VOID(co_await write_ordered());
+  if (!planted(PlantedBug::metadata_before_data)) CO_TRY_VOID(co_await write_ordered());
   const std::uint32_t log_blocks = committing_log_blocks_ - 1;
   const std::uint32_t start = head_;
   CO_TRY_VOID(co_await write_log_blocks(executor_, device_, geometry_, map_, start, commit.states, commit.revokes));
@@ -205,6 +209,7 @@ Task<Result<>> Journal::write_commit(Commit& commit, std::uint32_t header_flags)
   const std::uint32_t header_block = (start + log_blocks) % map_.size_blocks();
   CO_TRY_VOID(co_await flush_device());
   CO_TRY_VOID(co_await write_header(commit.extras, header_block, commit.tail, header_flags));
+  if (planted(PlantedBug::metadata_before_data)) CO_TRY_VOID(co_await write_ordered());
   head_ = (header_block + 1) % map_.size_blocks();
   tail_ = commit.tail;
   tail_set_ = commit.tail_set;
@@ -245,7 +250,7 @@ Task<Result<>> Journal::write_header(const LogHeaderExtras& extras, std::uint32_
   fields.extras = extras;
   AlignedBuffer header = encode_log_header(geometry_, map_, fields);
   co_return co_await device_.write(geometry_.offset_bytes(map_.block_at(block)), std::as_const(header).span(),
-                                   WriteMode::write_through);
+                                   planted(PlantedBug::cached_header) ? WriteMode::cached : WriteMode::write_through);
 }
 
 /// Writes in place what is committed, then moves the tail past it.

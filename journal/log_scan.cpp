@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/planted_bug.h"
 #include "ondisk/validate.h"
 
 namespace corral {
@@ -107,7 +108,7 @@ Result<> LogScan::continue_descriptor(std::span<const std::byte> block, std::uin
 void LogScan::take_revokes(std::span<const std::byte> block, std::size_t header_bytes, std::uint32_t here) {
   const auto numbers = pointers(block, header_bytes);
   const auto count = static_cast<std::uint32_t>(std::min<std::size_t>(items_left_, numbers.size()));
-  for (std::uint32_t i = 0; i < count; ++i)
+  for (std::uint32_t i = 0; i < count && !planted(PlantedBug::replay_ignores_revokes); ++i)
     revokes_.push_back({BlockNo(numbers[i]), here});
   items_left_ -= count;
   if (revokes_.size() >= compact_at_) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/aligned_buffer.h"
+#include "base/planted_bug.h"
 #include "journal/in_place_writer.h"
 #include "ondisk/validate.h"
 
@@ -107,8 +108,9 @@ bool has_statfs_change(const LogHeaderExtras& extras) {
 }
 
 Task<Result<>> write_volume(const ReplayJob& job, ReplayReport& report) {
-  CO_TRY_VOID(co_await write_in_place(job.journal, report.head.tail, report.plan.blocks));
-  CO_TRY_VOID(co_await job.journal.device.flush());
+  if (!planted(PlantedBug::replay_skips_blocks))
+    CO_TRY_VOID(co_await write_in_place(job.journal, report.head.tail, report.plan.blocks));
+  if (!planted(PlantedBug::replay_skips_flush)) CO_TRY_VOID(co_await job.journal.device.flush());
   LogEnd end{report.next_block, report.next_sequence};
   if (job.statfs.master && job.statfs.local && has_statfs_change(report.head.extras)) {
     Result<> settled = co_await settle_statfs(job, report.head.extras, end);

@@ -11,7 +11,7 @@
 
 namespace corral::sim {
 
-using NodeId = std::uint32_t;
+using ModelNodeId = std::uint32_t;
 using Bytes = std::vector<std::byte>;
 
 enum class NodeType { file, directory, symlink };
@@ -26,12 +26,12 @@ struct Node {
   std::uint32_t flags = 0;  ///< FS_*_FL
   std::uint32_t links = 1;  ///< names of a file
   std::shared_ptr<const Bytes> contents = std::make_shared<Bytes>();
-  std::map<std::string, NodeId> entries;
+  std::map<std::string, ModelNodeId> entries;
   std::map<std::string, std::string> xattrs;
   std::string target;
 };
 
 /// All inodes of one client's directory, by number; node 0 is the directory itself.
-using Tree = std::map<NodeId, Node>;
+using Tree = std::map<ModelNodeId, Node>;
 
 }  // namespace corral::sim

@@ -56,11 +56,11 @@ Task<void> Client::run(std::uint32_t count) {
 
 bool Client::expected(const Error& error) {
   if (may_be_full_ && error.code() == ENOSPC) return true;
-  failed_ = may_fail_ && error.code() == EIO;
+  failed_ = may_fail_ && (error.code() == EIO || error.code() == EBADE);
   return failed_;
 }
 
-Task<Result<>> Client::take_contents(NodeId file) {
+Task<Result<>> Client::take_contents(ModelNodeId file) {
   CO_TRY(const Attributes attributes, co_await operations_.get_attributes(tree_[file].inode));
   AlignedBuffer buffer(attributes.size_bytes + 4096);
   CO_TRY(const std::size_t got, co_await operations_.read(tree_[file].inode, 0, buffer.span()));
@@ -89,12 +89,12 @@ Task<Result<>> Client::step() {
   co_return co_await sync_all();
 }
 
-void Client::begin(std::vector<NodeId> touched) {
+void Client::begin(std::vector<ModelNodeId> touched) {
   records_.push_back({disk_.event_count(), std::move(touched)});
 }
 
-std::optional<NodeId> Client::any(NodeType type) {
-  std::vector<NodeId> fitting;
+std::optional<ModelNodeId> Client::any(NodeType type) {
+  std::vector<ModelNodeId> fitting;
   for (const auto& [id, node] : tree_) {
     if (node.type == type) fitting.push_back(id);
   }
@@ -102,7 +102,7 @@ std::optional<NodeId> Client::any(NodeType type) {
   return fitting[random_.below(fitting.size())];
 }
 
-NodeId Client::any_directory() {
+ModelNodeId Client::any_directory() {
   return random_.chance(1, 2) ? 0 : *any(NodeType::directory);
 }
 
@@ -116,7 +116,7 @@ std::optional<Client::Name> Client::any_name() {
   return names[random_.below(names.size())];
 }
 
-std::string Client::fresh_name(NodeId directory) {
+std::string Client::fresh_name(ModelNodeId directory) {
   for (;;) {
     std::string name = fmt::format("n{}", random_.below(1'000'000));
     // Long names fill directories fast, so that they grow beyond the inode and split.
@@ -125,7 +125,7 @@ std::string Client::fresh_name(NodeId directory) {
   }
 }
 
-bool Client::is_below(NodeId node, NodeId ancestor) const {
+bool Client::is_below(ModelNodeId node, ModelNodeId ancestor) const {
   if (node == ancestor) return true;
   return std::ranges::any_of(tree_.at(ancestor).entries, [&](const auto& entry) {
     return tree_.at(entry.second).type == NodeType::directory && is_below(node, entry.second);
@@ -145,8 +145,8 @@ Bytes Client::random_bytes(std::size_t count) {
   return bytes;
 }
 
-NodeId Client::add(NodeId directory, const std::string& name, Node node) {
-  const NodeId id = next_node_++;
+ModelNodeId Client::add(ModelNodeId directory, const std::string& name, Node node) {
+  const ModelNodeId id = next_node_++;
   tree_.emplace(id, std::move(node));
   tree_[directory].entries[name] = id;
   return id;
@@ -154,7 +154,7 @@ NodeId Client::add(NodeId directory, const std::string& name, Node node) {
 
 Task<Result<>> Client::make_file() {
   if (tree_.size() > kMostFiles) co_return co_await remove_name();
-  const NodeId directory = any_directory();
+  const ModelNodeId directory = any_directory();
   const std::string name = fresh_name(directory);
   begin({directory, next_node_});
   NewNode wanted;
@@ -168,7 +168,7 @@ Task<Result<>> Client::make_file() {
 }
 
 Task<Result<>> Client::make_directory() {
-  const NodeId directory = any_directory();
+  const ModelNodeId directory = any_directory();
   const std::string name = fresh_name(directory);
   begin({directory, next_node_});
   NewNode wanted;
@@ -183,7 +183,7 @@ Task<Result<>> Client::make_directory() {
 }
 
 Task<Result<>> Client::make_symlink() {
-  const NodeId directory = any_directory();
+  const ModelNodeId directory = any_directory();
   const std::string name = fresh_name(directory);
   begin({directory, next_node_});
   NewNode wanted;
@@ -252,7 +252,7 @@ Task<Result<>> Client::punch_file() {
 Task<Result<>> Client::add_link() {
   auto file = any(NodeType::file);
   if (!file) co_return co_await make_file();
-  const NodeId directory = any_directory();
+  const ModelNodeId directory = any_directory();
   const std::string name = fresh_name(directory);
   begin({directory, *file});
   CO_TRY(Entry entry, co_await operations_.link(tree_[*file].inode, tree_[directory].inode, name));
@@ -263,7 +263,7 @@ Task<Result<>> Client::add_link() {
 }
 
 /// The model's side of a name's removal; the kernel's reference goes with the last name.
-void Client::unlink_node(NodeId id) {
+void Client::unlink_node(ModelNodeId id) {
   Node& node = tree_[id];
   if (--node.links != 0) return;
   operations_.forget(node.inode, 1);
@@ -295,11 +295,11 @@ Task<Result<>> Client::remove_name() {
 Task<Result<>> Client::rename_name() {
   auto from = any_name();
   if (!from) co_return co_await make_file();
-  const NodeId to_directory = any_directory();
+  const ModelNodeId to_directory = any_directory();
   const bool directory_moves = tree_[from->node].type == NodeType::directory;
   if (directory_moves && is_below(to_directory, from->node)) co_return co_await read_back();
   std::string to_name = fresh_name(to_directory);
-  std::optional<NodeId> over;
+  std::optional<ModelNodeId> over;
   if (!directory_moves && random_.chance(1, 3)) {
     for (const auto& [name, id] : tree_[to_directory].entries) {
       if (tree_[id].type == NodeType::directory || id == from->node) continue;
@@ -308,7 +308,7 @@ Task<Result<>> Client::rename_name() {
       break;
     }
   }
-  std::vector<NodeId> touched{from->directory, to_directory, from->node};
+  std::vector<ModelNodeId> touched{from->directory, to_directory, from->node};
   if (over) touched.push_back(*over);
   begin(std::move(touched));
   CO_TRY_VOID(co_await operations_.rename(tree_[from->directory].inode, from->name, tree_[to_directory].inode, to_name,
@@ -436,10 +436,10 @@ Task<std::optional<std::string>> compare_xattrs(Operations& operations, const No
   co_return std::nullopt;
 }
 
-Task<std::optional<std::string>> compare_node(Operations& operations, const Client::Durable& durable, NodeId id,
+Task<std::optional<std::string>> compare_node(Operations& operations, const Client::Durable& durable, ModelNodeId id,
                                               std::string path);
 
-Task<std::optional<std::string>> compare_entries(Operations& operations, const Client::Durable& durable, NodeId id,
+Task<std::optional<std::string>> compare_entries(Operations& operations, const Client::Durable& durable, ModelNodeId id,
                                                  std::string path) {
   const Node& node = durable.tree.at(id);
   std::set<std::string> listed;
@@ -463,7 +463,7 @@ Task<std::optional<std::string>> compare_entries(Operations& operations, const C
   co_return std::nullopt;
 }
 
-Task<std::optional<std::string>> compare_node(Operations& operations, const Client::Durable& durable, NodeId id,
+Task<std::optional<std::string>> compare_node(Operations& operations, const Client::Durable& durable, ModelNodeId id,
                                               std::string path) {
   if (durable.uncertain.contains(id)) co_return std::nullopt;
   const Node& node = durable.tree.at(id);

@@ -28,7 +28,8 @@ class Client {
   /// On a volume that is full operations may end with ENOSPC: they have had no effect then, or, for those that change
   /// a range of a file, on some of it.
   void expect_full() { may_be_full_ = true; }
-  /// On a device that fails, the first EIO ends the client's work without a disagreement.
+  /// On a device that fails or keeps the node out, the first EIO or EBADE ends the client's work without a
+  /// disagreement.
   void expect_failure() { may_fail_ = true; }
   bool failed() const { return failed_; }
   const std::optional<std::string>& disagreement() const { return disagreement_; }
@@ -38,7 +39,7 @@ class Client {
   /// for the nodes that operations begun since may have changed; and files whose fsync had returned.
   struct Durable {
     Tree tree;
-    std::set<NodeId> uncertain;
+    std::set<ModelNodeId> uncertain;
     bool exists = false;  ///< false: not even the client's directory is certain
   };
   Durable durable_at(std::uint64_t event) const;
@@ -48,13 +49,13 @@ class Client {
  private:
   struct Record {
     std::uint64_t begin_event;
-    std::vector<NodeId> touched;
+    std::vector<ModelNodeId> touched;
   };
   struct SyncPoint {
     std::uint64_t end_event;
     std::size_t records;  ///< operations begun before it
     Tree tree;
-    std::optional<NodeId> only;  ///< fsync of one file: only its contents are certain
+    std::optional<ModelNodeId> only;  ///< fsync of one file: only its contents are certain
   };
 
   Task<Result<>> step();
@@ -90,21 +91,21 @@ class Client {
   /// True for an error that the circumstances allow; notes a failure.
   bool expected(const Error& error);
   /// Takes a file's contents as they are, where an operation may have had part of its effect.
-  Task<Result<>> take_contents(NodeId file);
-  void begin(std::vector<NodeId> touched);
-  std::optional<NodeId> any(NodeType type);
-  NodeId any_directory();
+  Task<Result<>> take_contents(ModelNodeId file);
+  void begin(std::vector<ModelNodeId> touched);
+  std::optional<ModelNodeId> any(NodeType type);
+  ModelNodeId any_directory();
   struct Name {
-    NodeId directory;
+    ModelNodeId directory;
     std::string name;
-    NodeId node;
+    ModelNodeId node;
   };
   std::optional<Name> any_name();
-  std::string fresh_name(NodeId directory);
-  bool is_below(NodeId node, NodeId ancestor) const;
-  void unlink_node(NodeId node);
+  std::string fresh_name(ModelNodeId directory);
+  bool is_below(ModelNodeId node, ModelNodeId ancestor) const;
+  void unlink_node(ModelNodeId node);
   Bytes random_bytes(std::size_t count);
-  NodeId add(NodeId directory, const std::string& name, Node node);
+  ModelNodeId add(ModelNodeId directory, const std::string& name, Node node);
 
   static constexpr std::size_t kMostFiles = 60;
 
@@ -114,7 +115,7 @@ class Client {
   std::string name_;
   Random random_;
   Tree tree_;
-  NodeId next_node_ = 1;
+  ModelNodeId next_node_ = 1;
   std::vector<Record> records_;
   std::vector<SyncPoint> syncs_;
   bool may_be_full_ = false;

@@ -162,7 +162,7 @@ Task<Result<>> Client::close_orphan() {
 /// O_TMPFILE, contents, and then a name.
 Task<Result<>> Client::name_the_nameless() {
   if (tree_.size() > kMostFiles) co_return co_await remove_name();
-  const NodeId directory = any_directory();
+  const ModelNodeId directory = any_directory();
   const std::string name = fresh_name(directory);
   begin({directory, next_node_});
   CO_TRY(Entry entry, co_await operations_.create_unnamed(tree_[directory].inode, 0640, kRoot));
@@ -227,7 +227,7 @@ Task<Result<>> Client::write_through() {
 Task<Result<>> Client::crowd_directory() {
   const std::uint32_t hash = static_cast<std::uint32_t>(random_.next());
   const bool collide = random_.chance(1, 3);
-  const NodeId parent = any_directory();
+  const ModelNodeId parent = any_directory();
   const std::string name = fresh_name(parent);
   begin({parent, next_node_});
   NewNode wanted;
@@ -240,7 +240,7 @@ Task<Result<>> Client::crowd_directory() {
   directory.gid = 0;
   directory.inode = made.attributes.inode;
   const BlockNo inode = directory.inode;
-  const NodeId id = add(parent, name, std::move(directory));
+  const ModelNodeId id = add(parent, name, std::move(directory));
   auto target = any(NodeType::file);
   if (!target) co_return Result<>{};
   begin({id, *target});

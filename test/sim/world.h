@@ -18,11 +18,11 @@
 #include "disk/simulated_device.h"
 #include "disk/simulated_disk.h"
 #include "fs/filesystem.h"
-#include "fsck/check.h"
 #include "test/sim/workload.h"
 #include "test/support/catch.h"
 #include "test/support/environment.h"
 #include "test/support/formatted_volume.h"
+#include "test/support/fsck_corral.h"
 #include "test/support/fsck_gfs2.h"
 #include "test/support/manual_clock.h"
 
@@ -30,6 +30,7 @@ namespace corral::sim {
 
 using test::formatted_volume;
 using test::fresh_seed;
+using test::fsck_corral;
 using test::fsck_gfs2;
 using test::number_from_environment;
 
@@ -75,20 +76,6 @@ inline Task<std::size_t> run_clients(Executor& executor, std::vector<std::unique
     scope.spawn(client->run(operations));
   co_await scope.join();
   co_return clients.size();
-}
-
-/// What our own checker says of the volume; empty if it finds nothing.
-inline std::string fsck_corral(const DiskImage& image) {
-  SimulatedDisk disk(image);
-  World world(disk, 1, {});
-  std::string complaints;
-  fsck::Findings findings([&complaints](const fsck::Finding& finding) {
-    complaints += finding.problem + "\n";
-    return fsck::Outcome::told;
-  });
-  auto report = world.run(fsck::check_volume(world.executor, world.device, findings, {}, Logger(world.sink)));
-  if (!report) complaints += report.error().describe();
-  return complaints;
 }
 
 /// Blocks by (kind, id), as the inodes of the tree below a directory have them.

@@ -5,21 +5,15 @@
 #include <map>
 #include <utility>
 
-#include "disk/simulated_device.h"
 #include "test/support/catch.h"
-#include "test/support/manual_clock.h"
-#include "tools/mkfs/write_volume.h"
+#include "test/support/format_image.h"
 
 namespace corral::test {
 
 inline DiskImage formatted_volume(const mkfs::FormatOptions& options, std::uint64_t mebibytes) {
-  ManualClock clock;
-  Executor executor(clock);
-  SimulatedDisk disk(DiskImage(mebibytes << 20));
-  SimulatedDevice device(executor, disk, 1);
-  Result<> done = run_to_end(clock, executor, mkfs::format_device(executor, device, options));
-  if (!done) FAIL("format: " << done.error().describe());
-  return disk.contents();
+  Result<DiskImage> image = format_image(options, mebibytes);
+  if (!image) FAIL("format: " << image.error().describe());
+  return *std::move(image);
 }
 
 /// lock_nolock, with a journal of 8 MiB; made once for each shape.

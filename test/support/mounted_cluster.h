@@ -3,9 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,16 +14,11 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "disk/simulated_device.h"
-#include "fence/fencing.h"
-#include "fs/filesystem.h"
-#include "node/cluster_node.h"
 #include "test/support/catch.h"
 #include "test/support/formatted_volume.h"
 #include "test/support/fsck_gfs2.h"
 #include "test/support/manual_clock.h"
-#include "test/support/simulated_links.h"
-#include "test/support/simulated_volume.h"
+#include "test/support/mounted_node.h"
 
 namespace corral::test {
 
@@ -39,28 +34,6 @@ inline DiskImage shared_volume(std::uint32_t journals) {
   return formatted_volume(options, 160);
 }
 
-/// One mount among several, with all that production has but the kernel and the wires.
-struct MountedNode {
-  MountedNode(Executor& executor, SimulatedDisk& disk, SimulatedNetwork& network, std::set<NodeId>& taken,
-              std::uint64_t seed)
-      : device(executor, disk, seed, SimulatedDeviceOptions::realistic()), links(network, taken) {}
-  ~MountedNode() {
-    // Who uses what goes before it.
-    filesystem.reset();
-    node.reset();
-  }
-  Operations& operations() { return filesystem->operations(); }
-  BlockNo root() const { return filesystem->root(); }
-
-  SimulatedDevice device;
-  SimulatedLinks links;
-  LineSink log;
-  std::unique_ptr<cluster::Fencer> fencer;
-  std::unique_ptr<ClusterNode> node;
-  std::unique_ptr<Filesystem> filesystem;
-  bool lost = false;  ///< told that it is a member no more
-};
-
 /// Nodes on one disk, one network, one clock.
 class MountedCluster {
  public:
@@ -74,39 +47,12 @@ class MountedCluster {
 
   void mount(std::uint32_t number) {
     nodes.resize(std::max<std::size_t>(nodes.size(), number + 1));
-    nodes[number] = std::make_unique<MountedNode>(executor, disk, network, taken, random.next());
-    must(start(*nodes[number], fmt::format("node-{}", number)));
-  }
-
-  Task<Result<>> start(MountedNode& node, std::string name) {
-    CO_TRY(VolumeReader volume, co_await VolumeReader::open(node.device));
-    CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
-    CO_TRY(cluster::Header header, co_await area.read_header());
-    CO_TRY(node.fencer, co_await choose_fencer(executor, node.device, header.cluster, Logger(node.log)));
-    cluster::NodeOptions about{
-        .name = std::move(name), .journals = journals, .incarnation = cluster::new_incarnation(clock.wall(), random)};
-    node.node = std::make_unique<ClusterNode>(
-        ClusterNode::Environment{executor, node.device, node.links, *node.fencer, node.log}, area, header, about,
-        random.split());
-    CO_TRY_VOID(co_await node.node->join());
+    nodes[number] = std::make_unique<MountedNode>(MountedNode::World{executor, executor, disk, network, ends},
+                                                  random.next(), SimulatedDeviceOptions::realistic());
     MountOptions options;
     options.commit_interval = std::chrono::milliseconds(random.between(5, 500));
     options.quota = QuotaMode::account;
-    Filesystem::Environment environment{.executor = executor,
-                                        .device = node.device,
-                                        .log = node.log,
-                                        .random_seed = random.next(),
-                                        .lock_space = &node.node->lock_space(),
-                                        .journal = node.node->journal(),
-                                        .first_mounter = false,
-                                        .withdrawn = [&node](const Error& why) { node.node->fail(why); }};
-    CO_TRY(node.filesystem, co_await Filesystem::mount(std::move(environment), options));
-    node.node->set_filesystem(node.filesystem.get());
-    node.node->on_lost = [&node](const Error& why) {
-      node.lost = true;
-      if (node.filesystem) node.filesystem->volume().withdraw(why);
-    };
-    co_return Result<>{};
+    must(nodes[number]->start(fmt::format("node-{}", number), journals, options, random.split()));
   }
 
   /// Runs the task; if that takes longer than virtual time allows, says who waits for whom.
@@ -144,14 +90,7 @@ class MountedCluster {
   void together(std::vector<Task<void>> tasks) { run(all(executor, std::move(tasks))); }
 
   void unmount(std::uint32_t number) {
-    nodes[number]->node->set_filesystem(nullptr);
-    must(nodes[number]->filesystem->unmount());
-    nodes[number]->filesystem.reset();
-    auto leave = [](ClusterNode& node) -> Task<int> {
-      co_await node.leave();
-      co_return 0;
-    };
-    run(leave(*nodes[number]->node));
+    must(nodes[number]->stop());
     nodes[number].reset();
   }
   void unmount_all() {
@@ -212,7 +151,7 @@ class MountedCluster {
   Executor executor{clock};
   SimulatedDisk disk;
   Random random;
-  std::set<NodeId> taken;
+  SimulatedLinks::Ends ends;
   SimulatedNetwork network;
   std::vector<std::unique_ptr<MountedNode>> nodes;
 };

@@ -58,7 +58,7 @@ SimulatedCluster::Node::Node(SimulatedCluster& in, std::uint32_t number)
              {.name = name, .read_latency = in.options.latency, .write_latency = in.options.latency}),
       path(executor, in.world, in.shared, device),
       fencer(executor, in.shared, path, in.random.next()),
-      links(executor, in.network, in.taken),
+      links(executor, in.network, in.ends),
       scope(executor) {}
 
 void SimulatedCluster::Node::view_installed(const ViewInstalled& event) {

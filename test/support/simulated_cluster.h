@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,6 +15,7 @@
 #include "cluster/simulated_network.h"
 #include "disk/simulated_device.h"
 #include "test/support/manual_clock.h"
+#include "test/support/simulated_links.h"
 
 namespace corral::test {
 
@@ -138,81 +138,6 @@ class NodeFencer final : public cluster::Fencer {
   Random random_;
 };
 
-/// A node's end of the network: what arrives waits while the node is paused.
-class NodeLinks final : public cluster::LinkProvider, private Link, private LinkUser {
- public:
-  NodeLinks(Executor& node, SimulatedNetwork& network, std::map<NodeId, Member>& taken)
-      : network_(network), taken_(taken), arrived_(node), scope_(node) {
-    scope_.spawn(pump());
-  }
-  ~NodeLinks() override { drop(false); }
-
-  Link& open(Member self) override {
-    drop(false);
-    self_ = self;
-    // Where another node holds the same slot by mistake, this one reaches nobody.
-    if (taken_.try_emplace(self.node, self).second) {
-      end_ = &network_.add(self);
-      end_->attach(LinkChannel::membership, this);
-    }
-    return *this;
-  }
-  void set_peers(std::vector<cluster::Peer>) override {}
-  void close() override { drop(false); }
-  void drop(bool silent) {
-    if (end_ != nullptr) {
-      end_->attach(LinkChannel::membership, nullptr);
-      network_.kill(self_, silent);
-      taken_.erase(self_.node);
-    }
-    end_ = nullptr;
-    user_ = nullptr;
-    queue_.clear();
-  }
-
- private:
-  Member self() const override { return self_; }
-  void attach(LinkChannel, LinkUser* user) override { user_ = user; }
-  bool send(Member to, LinkChannel channel, std::vector<std::byte> message) override {
-    return end_ != nullptr && end_->send(to, channel, std::move(message));
-  }
-  void received(Member from, std::span<const std::byte> message) override {
-    enqueue([this, from, bytes = std::vector(message.begin(), message.end())] { user_->received(from, bytes); });
-  }
-  void connected(Member peer) override {
-    enqueue([this, peer] { user_->connected(peer); });
-  }
-  void disconnected(Member peer) override {
-    enqueue([this, peer] { user_->disconnected(peer); });
-  }
-  void refused(Member peer) override {
-    enqueue([this, peer] { user_->refused(peer); });
-  }
-  void enqueue(std::function<void()> event) {
-    queue_.push_back(std::move(event));
-    arrived_.notify_all();
-  }
-  Task<void> pump() {
-    for (;;) {
-      while (!queue_.empty()) {
-        auto event = std::move(queue_.front());
-        queue_.pop_front();
-        if (user_ != nullptr) event();
-      }
-      co_await arrived_.wait();
-    }
-  }
-
-  SimulatedNetwork& network_;
-  std::map<NodeId, Member>& taken_;
-  Member self_{};
-  Link* end_ = nullptr;
-  LinkUser* user_ = nullptr;
-  std::deque<std::function<void()>> queue_;
-  Signal arrived_;
-  Scope scope_;
-};
-
 struct ClusterOptions {
   std::uint64_t seed = 1;
   std::uint32_t nodes = 3;
@@ -252,7 +177,7 @@ class SimulatedCluster {
     SimulatedDevice device;
     NodeDevice path;
     NodeFencer fencer;
-    NodeLinks links;
+    SimulatedLinks links;
     bool paused = false;
     bool rejoin = true;
     std::uint32_t protocol_version = cluster::kProtocolVersion;
@@ -270,7 +195,7 @@ class SimulatedCluster {
       return membership && membership->core().phase() == cluster::MembershipCore::Phase::member;
     }
   };
-  std::map<NodeId, Member> taken;                          ///< whose ends the network has
+  SimulatedLinks::Ends ends;
   std::map<std::uint64_t, std::vector<Member>> installed;  ///< views by number, of all nodes
   std::set<Member> declared_dead;
   std::set<Member> left;
