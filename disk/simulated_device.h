@@ -105,8 +105,8 @@ class SimulatedDevice final : public Device {
   /// Operations that have not ended, stuck ones included.
   std::size_t in_flight() const { return running_.running(); }
 
-  /// For SimulatedReservations: a command on its way, which may outlive its caller. One that changes something may still
-  /// be executed when the node dies meanwhile, as may one that a fault ends.
+  /// For SimulatedReservations: a command on its way, which may outlive its caller. One that changes something may
+  /// still be executed when the node dies meanwhile, as may one that a fault ends.
   using ReservationCommand = std::function<Result<>(SimulatedDisk&)>;
   Task<Result<>> change_reservations(const char* verb, ReservationCommand command);
   Task<Result<>> ask_reservations(const char* verb, ReservationCommand command);

@@ -235,8 +235,7 @@ void SimulatedDisk::abort_all(Random& random) {
   }
 }
 
-void SimulatedDisk::read(std::uint64_t offset_bytes, std::span<std::byte> into, Random& random,
-                         NexusId nexus) const {
+void SimulatedDisk::read(std::uint64_t offset_bytes, std::span<std::byte> into, Random& random, NexusId nexus) const {
   if (watcher_ != nullptr) watcher_->disk_read(offset_bytes, into.size(), nexus);
   contents_.read(offset_bytes, into);
   const std::uint64_t end = offset_bytes + into.size();

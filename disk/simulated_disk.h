@@ -58,7 +58,8 @@ struct PowerCut {
   std::uint64_t seed = 0;
 };
 
-/// Told of what happens to a disk, at the moment when it happens; for traces and for checks of what may be written when.
+/// Told of what happens to a disk, at the moment when it happens; for traces and for checks of what may be written
+/// when.
 class DiskWatcher {
  public:
   virtual ~DiskWatcher() = default;

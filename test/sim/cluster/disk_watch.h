@@ -59,8 +59,8 @@ class DiskWatch final : public DiskWatcher {
   SimulatedDisk& disk_;
   Trace& trace_;
   std::map<NexusId, Nexus> nexuses_;
-  std::map<std::uint64_t, Extent> extents_;    ///< by their first byte
-  std::map<JournalId, NexusId> owners_;        ///< who wrote each journal last
+  std::map<std::uint64_t, Extent> extents_;  ///< by their first byte
+  std::map<JournalId, NexusId> owners_;      ///< who wrote each journal last
   std::uint64_t writes_ = 0;
 };
 

@@ -146,9 +146,8 @@ Task<void> Faults::heal_path_later(Host& host, PathFault fault, Duration after) 
 }
 
 void Faults::heal_path(Host& host, PathFault fault) {
-  const auto removed = std::erase_if(path_faults_, [fault](const PathFault& one) {
-    return one.life == fault.life && one.number == fault.number;
-  });
+  const auto removed = std::erase_if(
+      path_faults_, [fault](const PathFault& one) { return one.life == fault.life && one.number == fault.number; });
   if (removed == 0 || !host.has_mount() || host.life() != fault.life) return;
   simulation_.trace.line(host.name(), "fault", "its way to the disk is healed");
   host.mount().device.remove_fault(fault.number);

@@ -14,8 +14,8 @@ SlotValue Mixtures::intern(std::vector<SlotValue> parts, std::uint64_t contents)
 }
 
 std::string Operation::describe() const {
-  static constexpr std::array kNames = {"read",   "size", "write",    "append", "truncate", "lookup", "insert", "replace",
-                                        "remove", "move", "exchange", "list",   "sync",     "death"};
+  static constexpr std::array kNames = {"read",    "size",   "write", "append",   "truncate", "lookup", "insert",
+                                        "replace", "remove", "move",  "exchange", "list",     "sync",   "death"};
   std::string text = fmt::format("[{}, {}] life {} {}", begin, ended() ? std::to_string(end) : "-", life,
                                  kNames.at(static_cast<std::size_t>(kind)));
   switch (kind) {

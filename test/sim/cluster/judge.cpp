@@ -41,8 +41,7 @@ Task<Result<>> mount_and_unmount(Alone& alone) {
 void forget_journals(DiskImage& image, const VolumeMap& map) {
   for (const OfflineJournal& journal : map.journals) {
     for (const JournalMap::Extent& extent : journal.map.extents())
-      image.fill(extent.start.value << map.block_shift,
-                 std::uint64_t{extent.length} << map.block_shift, std::byte{0});
+      image.fill(extent.start.value << map.block_shift, std::uint64_t{extent.length} << map.block_shift, std::byte{0});
   }
 }
 

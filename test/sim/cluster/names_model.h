@@ -17,7 +17,7 @@ class NamesModel {
   using Names = std::vector<InodeTag>;
   struct State {
     Names now;
-    LifeId owner = 0;          ///< as in FileModel
+    LifeId owner = 0;         ///< as in FileModel
     std::vector<Names> past;  ///< what `owner`'s death may bring back
     std::string key() const;
   };

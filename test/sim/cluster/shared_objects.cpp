@@ -62,7 +62,8 @@ std::optional<std::string> SharedObjects::judge(std::uint64_t& undecided) const 
   for (const SharedDirectory& directory : directories) {
     NamesModel::State initial;
     initial.now.resize(names, 0);
-    auto wrong = judge_one(NamesModel(), directory.history, std::move(initial), "directory " + directory.name, undecided);
+    auto wrong =
+        judge_one(NamesModel(), directory.history, std::move(initial), "directory " + directory.name, undecided);
     if (wrong) return wrong;
   }
   return std::nullopt;

@@ -34,7 +34,7 @@ inline InodeTag tag_of(const Attributes& attributes) {
 
 class SharedObjects {
  public:
-  BlockNo top;  ///< the directory in which they all are
+  BlockNo top;                    ///< the directory in which they all are
   std::vector<SharedFile> files;  ///< never removed
   std::vector<SharedDirectory> directories;
   /// Files that were made in the directories, while the run lasts.

@@ -8,9 +8,9 @@ using namespace std::chrono_literals;
 
 std::string_view name_of(FaultKind kind) {
   static constexpr std::array<std::string_view, kFaultKinds> kNames = {
-      "kill",       "power-off",          "pause",        "split",       "one-way",      "broken-connection",
-      "slow-link",  "stuck-path",         "lingering",    "failing-path", "read-errors", "write-errors",
-      "lost-keys",  "rack-power",         "leave"};
+      "kill",      "power-off",  "pause",     "split",        "one-way",     "broken-connection",
+      "slow-link", "stuck-path", "lingering", "failing-path", "read-errors", "write-errors",
+      "lost-keys", "rack-power", "leave"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -20,7 +20,8 @@ std::vector<FaultKind> faults_of(std::string_view scenario) {
   using enum FaultKind;
   if (scenario == "deaths") return {kill, power_off, pause, leave};
   if (scenario == "network") return {split, one_way, broken_connection, slow_connection};
-  if (scenario == "disk") return {stuck_path, lingering_commands, failing_path, read_errors, write_errors, lost_registrations};
+  if (scenario == "disk")
+    return {stuck_path, lingering_commands, failing_path, read_errors, write_errors, lost_registrations};
   if (scenario == "power") return {rack_power, power_off};
   std::vector<FaultKind> all;
   for (std::size_t i = 0; i < kFaultKinds; ++i)
@@ -55,7 +56,8 @@ void draw_equipment(Swarm& swarm, Random& random) {
 }
 
 /// How often each deed is done when it is switched on.
-constexpr std::array<std::uint32_t, kDeeds> kWeights = {30, 12, 24, 16, 6, 8, 24, 14, 24, 6, 14, 8, 4, 6, 12, 6, 3, 3, 2, 2, 3};
+constexpr std::array<std::uint32_t, kDeeds> kWeights = {30, 12, 24, 16, 6, 8, 24, 14, 24, 6, 14,
+                                                        8,  4,  6,  12, 6, 3, 3,  2,  2,  3};
 
 void draw_work(Swarm& swarm, std::string_view scenario, Random& random) {
   swarm.weights = kWeights;

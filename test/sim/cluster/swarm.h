@@ -1,5 +1,5 @@
-/// What one run is like: which faults strike, how the nodes are equipped, what their clients do. Drawn from the seed, so
-/// that each run has other features switched on (swarm testing: a run with few features goes deeper into them).
+/// What one run is like: which faults strike, how the nodes are equipped, what their clients do. Drawn from the seed,
+/// so that each run has other features switched on (swarm testing: a run with few features goes deeper into them).
 #pragma once
 
 #include <array>
@@ -51,8 +51,8 @@ enum class Deed : std::uint8_t {
   move_across,
   exchange,
   link,
-  use_found,     ///< looks a name up and works on what it leads to
-  use_orphan,    ///< removes a name and works on the file for a while
+  use_found,   ///< looks a name up and works on what it leads to
+  use_orphan,  ///< removes a name and works on the file for a while
   sync_directory,
   sync_all,
   big_file,      ///< of its own: written, read back, removed

@@ -1,4 +1,5 @@
-/// The story of a simulated run, line by line, and a hash over all of it: equal hashes are equal stories, byte for byte.
+/// The story of a simulated run, line by line, and a hash over all of it: equal hashes are equal stories, byte for
+/// byte.
 ///
 /// A line never carries an address of memory, nor anything in the order of a hash table: only what the seed decides.
 #pragma once
@@ -24,7 +25,8 @@ class Trace {
   /// Since the run's beginning.
   Duration elapsed() const { return clock_.now() - begin_; }
 
-  /// `who` is a node ("b"), or "-" for the world; `kind` says what the line is about ("op", "msg", "disk", "fault", ...).
+  /// `who` is a node ("b"), or "-" for the world; `kind` says what the line is about ("op", "msg", "disk", "fault",
+  /// ...).
   template <class... Args>
   void line(std::string_view who, std::string_view kind, fmt::format_string<Args...> format, Args&&... args) {
     text_.clear();

@@ -47,7 +47,8 @@ bool User::end(const Entry& entry, int error, std::initializer_list<int> answers
     return false;
   }
   if ((error != EIO && error != EBADE) || !excused()) {
-    simulation_.fail_run(fmt::format("node {}: {} ends with {}", host_.name(), entry->describe(), std::strerror(error)));
+    simulation_.fail_run(
+        fmt::format("node {}: {} ends with {}", host_.name(), entry->describe(), std::strerror(error)));
   }
   return false;
 }

@@ -125,8 +125,7 @@ Task<void> User::link(SharedDirectory& directory, std::uint32_t name) {
   SharedFile& file = objects_.files.front();
   const auto attributes = co_await operations().get_attributes(file.inode);
   if (!attributes) co_return;
-  const Entry entry =
-      begin(directory.history, {.kind = Kind::insert, .first = name, .tag = tag_of(*attributes)});
+  const Entry entry = begin(directory.history, {.kind = Kind::insert, .first = name, .tag = tag_of(*attributes)});
   const auto done = co_await operations().link(file.inode, directory.inode, name_text(name));
   end(entry, done ? 0 : done.error().code(), {EEXIST});
   if (done) operations().forget(file.inode, 1);
@@ -174,9 +173,8 @@ Task<void> User::sync_directory(SharedDirectory& directory) {
 
 Task<void> User::sync_all() {
   std::vector<Entry> entries;
-  objects_.for_each_history([&](std::vector<Operation>& history) {
-    entries.push_back(begin(history, {.kind = Kind::sync}));
-  });
+  objects_.for_each_history(
+      [&](std::vector<Operation>& history) { entries.push_back(begin(history, {.kind = Kind::sync})); });
   const auto done = co_await operations().sync();
   for (const Entry& entry : entries)
     end(entry, done ? 0 : done.error().code());
@@ -205,9 +203,9 @@ Task<void> User::private_tree() {
   constexpr std::size_t kTreesMost = 3;
   const auto mine = std::ranges::count(host_.private_trees, life_, &Host::PrivateTree::life);
   if (static_cast<std::size_t>(mine) >= kTreesMost) co_return;
-  host_.private_trees.push_back(
-      {std::make_unique<Client>(operations(), simulation_.disk, host_.mount().root(), fresh_name("tree"), random_.next()),
-       life_});
+  host_.private_trees.push_back({std::make_unique<Client>(operations(), simulation_.disk, host_.mount().root(),
+                                                          fresh_name("tree"), random_.next()),
+                                 life_});
   // The vector grows while the client works.
   Client& client = *host_.private_trees.back().client;
   client.expect_failure();
