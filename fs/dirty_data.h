@@ -5,9 +5,9 @@
 /// change of its blocks makes a new waiting chunk, which is written after it). So reads take a block from the waiting
 /// chunks, else from those being written, else from the disk.
 ///
-/// Ordered data: a chunk whose blocks were allocated by transactions that have not committed is written before they
-/// commit. A write that fails leaves its chunk here, and every write_back() tries again and fails until the data is on
-/// the disk or is dropped.
+/// Ordered data: a chunk whose blocks were allocated by transactions that have not committed, or that such transactions
+/// brought within the file's size, is written before they commit. A write that fails leaves its chunk here, and every
+/// write_back() tries again and fails until the data is on the disk or is dropped.
 ///
 /// Shared by the Inode, which stays in memory as long as it has one, and by the coroutines at work on it. The Inode
 /// lets go of it when it is empty and no commit to come names it.
@@ -54,7 +54,8 @@ struct DirtyChunk {
   const std::byte* contents = nullptr;     ///< the buffer, or other memory for PendingWrites; null: zeros
   std::shared_ptr<PendingWrites> pending;  ///< set if somebody waits for this very write
   std::uint64_t number = 0;                ///< in order of making
-  /// Earliest set of transactions that allocated one of its blocks; 0: none that could still be uncommitted.
+  /// Earliest set of transactions that allocated one of its blocks, or moved the file's end over them; 0: none that
+  /// could still be uncommitted.
   std::uint64_t allocated_in = 0;
   Time since;
   bool failed = false;  ///< its last write failed: tried again only by write_back()

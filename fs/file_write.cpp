@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "fs/file_patch.h"
 
@@ -84,9 +85,10 @@ class FileWrite {
     if (!options_.keep_times) touch(parts_.volume, dinode);
   }
 
-  /// All blocks exist.
+  /// All blocks exist. A new size must not show what they held before.
   Task<Result<>> put_over(FilePatch& patch) {
     const std::uint64_t end = patch.offset() + patch.length();
+    if (end > inode_.size_bytes()) patch.precede_commit();
     if (!inode_.is_journaled_data() && !changes_dinode(end)) co_return co_await patch.store(nullptr);
     CO_TRY(Transaction transaction,
            co_await parts_.volume.journal->begin({.blocks = 1 + patch.log_blocks(), .revokes = 0}));
@@ -133,12 +135,17 @@ class FileWrite {
 
   Task<Result<std::size_t>> start_direct_over(std::uint64_t offset, std::span<const std::byte> data,
                                               std::shared_ptr<PendingWrites> pending) {
-    if (changes_dinode(offset + data.size())) {
-      CO_TRY(Transaction transaction, co_await parts_.volume.journal->begin({.blocks = 1, .revokes = 0}));
-      end_write(transaction, offset + data.size());
-    }
     const FileRange blocks = parts_.blocks_of(offset, data.size());
-    CO_TRY_VOID(co_await start_direct(blocks, data.data(), 0, pending));
+    std::optional<Transaction> transaction;
+    if (changes_dinode(offset + data.size())) {
+      CO_TRY(Transaction begun, co_await parts_.volume.journal->begin({.blocks = 1, .revokes = 0}));
+      transaction.emplace(std::move(begun));
+    }
+    const bool ordered = parts_.volume.options.data == DataMode::ordered && offset + data.size() > inode_.size_bytes();
+    const std::uint64_t allocated_in = ordered ? parts_.volume.journal->running_set() : 0;
+    CO_TRY_VOID(co_await start_direct(blocks, data.data(), allocated_in, pending));
+    if (ordered) parts_.write_out.of(inode_.inode()).order(*transaction);
+    if (transaction) end_write(*transaction, offset + data.size());
     co_return data.size();
   }
 

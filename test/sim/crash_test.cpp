@@ -1,6 +1,9 @@
 // Power cuts at every moment of a busy mount's life: after replay everything that was synced is there and the volume is
 // sound.
 
+#include <fcntl.h>
+
+#include "base/aligned_buffer.h"
 #include "base/sanitizers.h"
 #include "test/sim/world.h"
 
@@ -53,7 +56,73 @@ void tell(const Story& story) {
   }
 }
 
+/// A file grows within the block that its end is in, by cached writes and past the cache; another file is synced
+/// meanwhile, which commits the file's size along.
+Task<Result<>> grow_beside_a_sync(Filesystem& filesystem) {
+  Operations& operations = filesystem.operations();
+  NewNode node;
+  node.mode = S_IFREG | 0644;
+  const std::uint64_t block_size = filesystem.volume().geometry.block_size();
+  AlignedBuffer bytes(2 * block_size);
+  std::ranges::fill(bytes.span(), std::byte{'x'});
+  CO_TRY(const Entry cached, co_await operations.create(filesystem.root(), "cached", node, Caller{}));
+  CO_TRY(const Entry direct, co_await operations.create(filesystem.root(), "direct", node, Caller{}));
+  CO_TRY(const Entry other, co_await operations.create(filesystem.root(), "other", node, Caller{}));
+  for (const Entry* file : {&cached, &direct})
+    CO_TRY_VOID(co_await operations.write(file->attributes.inode, 0, bytes.span().first(block_size + 100), {}));
+  CO_TRY_VOID(co_await operations.sync());
+  CO_TRY_VOID(co_await operations.write(cached.attributes.inode, block_size + 100, bytes.span().first(100), {}));
+  Scope scope(filesystem.volume().executor);
+  auto write_direct = [](Operations& on, BlockNo inode, std::span<const std::byte> data) -> Task<void> {
+    [[maybe_unused]] auto written = co_await on.write(inode, 0, data, {.flags = O_DIRECT});
+  };
+  scope.spawn(write_direct(operations, direct.attributes.inode, bytes.span()));
+  CO_TRY_VOID(co_await operations.write(other.attributes.inode, 0, bytes.span().first(10), {}));
+  CO_TRY_VOID(co_await operations.fsync(other.attributes.inode, false));
+  co_await scope.join();
+  co_return Result<>{};
+}
+
+/// Empty if every byte of the file is one that was written.
+Task<Result<std::string>> what_was_never_written(Filesystem& filesystem, std::string name) {
+  Operations& operations = filesystem.operations();
+  auto entry = co_await operations.lookup(filesystem.root(), name);
+  if (!entry) co_return std::string();
+  AlignedBuffer bytes(1u << 14);
+  CO_TRY(const std::size_t length, co_await operations.read(entry->attributes.inode, 0, bytes.span()));
+  const auto file = bytes.span().first(length);
+  const auto wrong = std::ranges::find_if(file, [](std::byte byte) { return byte != std::byte{'x'}; });
+  if (wrong == file.end()) co_return std::string();
+  co_return fmt::format("{} of {} bytes has something else at {}", name, length, wrong - file.begin());
+}
+
 }  // namespace
+
+TEST_CASE("a size is not there before what the file has gained", "[crash]") {
+  for (const std::uint32_t block_size : {4096u, 1024u, 512u}) {
+    SimulatedDisk disk(formatted_volume(block_size, 96));
+    World world(disk, 1, SimulatedDeviceOptions::realistic());
+    MountOptions options;
+    options.commit_interval = std::chrono::hours(1);
+    REQUIRE(world.mount(options, 2));
+    disk.forget_history();
+    auto grown = world.run(grow_beside_a_sync(*world.filesystem));
+    if (!grown) FAIL(grown.error().describe());
+    for (std::uint64_t event = 1; event <= disk.event_count(); ++event) {
+      for (const PowerCut::Unstable fate : {PowerCut::Unstable::lost, PowerCut::Unstable::random}) {
+        SimulatedDisk after(disk.after({.event = event, .unstable = fate, .seed = event}));
+        World again(after, 3, SimulatedDeviceOptions::realistic());
+        REQUIRE(again.mount(options, 4));
+        for (const char* name : {"cached", "direct"}) {
+          INFO("blocks of " << block_size << ", cut after event " << event);
+          CHECK(again.run(what_was_never_written(*again.filesystem, name)) == std::string());
+        }
+        REQUIRE(again.run(again.filesystem->unmount()));
+      }
+    }
+    REQUIRE(world.run(world.filesystem->unmount()));
+  }
+}
 
 TEST_CASE("whatever moment the power goes, what was synced is there and the volume is sound", "[crash]") {
   const std::uint64_t fresh = fresh_seed();
