@@ -17,7 +17,7 @@ std::uint64_t digest(std::string_view bytes, std::uint64_t start) {
     bytes.remove_prefix(sizeof(word));
   }
   word = 0x80;
-  std::memcpy(&word, bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(&word, bytes.data(), bytes.size());
   mix(word);
   mix(0xA0761D6478BD642Fu);
   return hash;
