@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "cluster/address.h"
 #include "ondisk/endian.h"
 #include "ondisk/layout.h"
 
@@ -46,31 +47,6 @@ struct Greeting {
 };
 static_assert(sizeof(Greeting) == 32);
 
-sockaddr_in6 socket_address(const Address& address, std::uint16_t port) {
-  sockaddr_in6 result{};
-  result.sin6_family = AF_INET6;
-  result.sin6_port = htons(port);
-  std::memcpy(&result.sin6_addr, address.data(), address.size());
-  return result;
-}
-
-sockaddr_in socket_address_4(const Address& address, std::uint16_t port) {
-  sockaddr_in result{};
-  result.sin_family = AF_INET;
-  result.sin_port = htons(port);
-  std::memcpy(&result.sin_addr, address.data() + 12, 4);
-  return result;
-}
-
-bool is_mapped_4(const Address& address) {
-  return std::all_of(address.begin(), address.begin() + 10, [](std::uint8_t byte) { return byte == 0; }) &&
-         address[10] == 0xFF && address[11] == 0xFF;
-}
-
-const sockaddr* generic(const auto& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
-
 void set_option(int socket, int level, int name, int value) {
   // An option that the system lacks makes the link slower to notice things, no more.
   (void)setsockopt(socket, level, name, &value, sizeof(value));
@@ -84,10 +60,8 @@ Result<FileDescriptor> listen_on(std::uint16_t port) {
     if (!socket) continue;
     set_option(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1);
     if (family == AF_INET6) set_option(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    const sockaddr_in6 any6 = socket_address(Address{}, port);
-    const sockaddr_in any4 = socket_address_4(Address{}, port);
-    const int bound = family == AF_INET6 ? ::bind(socket.get(), generic(any6), sizeof(any6))
-                                         : ::bind(socket.get(), generic(any4), sizeof(any4));
+    const SocketAddress any = SocketAddress::any(family, port);
+    const int bound = ::bind(socket.get(), any.get(), any.size());
     if (bound != 0 && errno == EADDRNOTAVAIL && family == AF_INET6) continue;
     if (bound != 0 || ::listen(socket.get(), kBacklog) != 0)
       return fail(errno, "cannot listen on TCP port {}: {}", port, std::strerror(errno));
@@ -108,15 +82,8 @@ std::optional<Address> peer_address_of(int socket) {
   sockaddr_in6 six{};
   socklen_t length = sizeof(six);
   if (getpeername(socket, reinterpret_cast<sockaddr*>(&six), &length) != 0) return std::nullopt;
-  Address address{};
-  if (six.sin6_family == AF_INET6) {
-    std::memcpy(address.data(), &six.sin6_addr, address.size());
-  } else {
-    const auto& four = reinterpret_cast<const sockaddr_in&>(six);
-    address[10] = address[11] = 0xFF;
-    std::memcpy(address.data() + 12, &four.sin_addr, 4);
-  }
-  return address;
+  if (six.sin6_family == AF_INET6) return address_of(six.sin6_addr);
+  return address_of(reinterpret_cast<const sockaddr_in&>(six).sin_addr);
 }
 
 }  // namespace
@@ -434,13 +401,10 @@ void TlsLinks::connect_to(PeerState& state) {
   const bool probe = peer.member.node > self_.node;
   if (probe ? !state.reached_at : peer.addresses.empty()) return;
   const Address address = probe ? *state.reached_at : peer.addresses[state.next_address++ % peer.addresses.size()];
-  const int family = is_mapped_4(address) ? AF_INET : AF_INET6;
-  FileDescriptor socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const SocketAddress there(address, peer.port);
+  FileDescriptor socket(::socket(there.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) return;
-  const sockaddr_in6 six = socket_address(address, peer.port);
-  const sockaddr_in four = socket_address_4(address, peer.port);
-  const int result = family == AF_INET ? ::connect(socket.get(), generic(four), sizeof(four))
-                                       : ::connect(socket.get(), generic(six), sizeof(six));
+  const int result = ::connect(socket.get(), there.get(), there.size());
   const int error = result == 0 || errno == EINPROGRESS ? 0 : errno;
   Connection& connection = add(std::move(socket), TlsStream::Side::client);
   connection.peer = peer.member;

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include "cluster/address.h"
 #include "offline/journals.h"
 
 namespace corral {
@@ -21,19 +22,6 @@ using cluster::NodeOptions;
 using cluster::TlsLinks;
 
 namespace {
-Address address_of(const in_addr& address) {
-  Address mapped{};
-  mapped[10] = mapped[11] = 0xFF;
-  std::memcpy(mapped.data() + 12, &address, sizeof(address));
-  return mapped;
-}
-
-Address address_of(const in6_addr& address) {
-  Address same{};
-  std::memcpy(same.data(), &address, sizeof(address));
-  return same;
-}
-
 /// Those of interfaces that are up, IPv4 first; no loopback, no link-local ones, which mean nothing on another host.
 Result<std::vector<Address>> addresses_of_host() {
   ifaddrs* list = nullptr;

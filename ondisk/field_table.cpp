@@ -121,13 +121,6 @@ constexpr std::array kLogDescriptor{HEADER_FIELDS, FIELD(gfs2_log_descriptor, ld
 #undef INNER_FIELD
 #undef HEADER_FIELDS
 
-std::string describe_uuid(std::span<const std::byte> bytes) {
-  std::string text;
-  for (std::size_t i = 0; i < bytes.size(); ++i)
-    text += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", std::to_integer<int>(bytes[i]));
-  return text;
-}
-
 std::string describe_text(std::span<const std::byte> bytes) {
   std::string text;
   for (std::byte byte : bytes) {
@@ -168,6 +161,13 @@ std::uint64_t field_number(const Field& field, std::span<const std::byte> bytes)
   for (std::byte byte : bytes.subspan(field.offset, field.bytes))
     value = value << 8 | std::to_integer<std::uint64_t>(byte);
   return value;
+}
+
+std::string describe_uuid(std::span<const std::byte> bytes) {
+  std::string text;
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    text += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", std::to_integer<int>(bytes[i]));
+  return text;
 }
 
 std::string describe_field(const Field& field, std::span<const std::byte> bytes) {

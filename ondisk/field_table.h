@@ -36,6 +36,8 @@ std::span<const Field> rindex_fields();  ///< struct gfs2_rindex
 
 /// The field's value as text: decimal, hexadecimal for flags, octal for modes. The structure lies within `bytes`.
 std::string describe_field(const Field& field, std::span<const std::byte> bytes);
+/// As RFC 4122 writes it; 16 bytes.
+std::string describe_uuid(std::span<const std::byte> bytes);
 /// The value of a number.
 std::uint64_t field_number(const Field& field, std::span<const std::byte> bytes);
 /// Such as "dinode", or "type 77".

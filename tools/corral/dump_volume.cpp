@@ -239,14 +239,9 @@ Task<Result<DumpJson>> VolumeDump::directory(std::string path_or_number) const {
 }
 
 namespace {
-std::string describe_uuid(const cluster::Uuid& uuid) {
-  const ondisk::Field field{"uuid", 0, sizeof(cluster::Uuid), ondisk::FieldKind::uuid};
-  return ondisk::describe_field(field, std::as_bytes(std::span(uuid)));
-}
-
 DumpJson describe(const cluster::Header& header) {
   return {{"generation", header.generation},
-          {"cluster", describe_uuid(header.cluster)},
+          {"cluster", ondisk::describe_uuid(std::as_bytes(std::span(header.cluster)))},
           {"failure_timeout_ms", header.settings.failure_timeout_ms},
           {"quorum", static_cast<std::uint32_t>(header.settings.quorum)},
           {"port", header.settings.port}};
@@ -256,9 +251,12 @@ DumpJson describe(const cluster::ViewRecord& record) {
   DumpJson members = DumpJson::array();
   for (const Member& member : record.view.members)
     members.push_back({{"slot", member.node.value}, {"incarnation", member.incarnation.value}});
-  return {{"generation", record.generation},         {"cluster", describe_uuid(record.cluster)},
-          {"number", record.view.number.value},      {"leader", record.leader.value},
-          {"expected_nodes", record.expected_nodes}, {"members", std::move(members)}};
+  return {{"generation", record.generation},
+          {"cluster", ondisk::describe_uuid(std::as_bytes(std::span(record.cluster)))},
+          {"number", record.view.number.value},
+          {"leader", record.leader.value},
+          {"expected_nodes", record.expected_nodes},
+          {"members", std::move(members)}};
 }
 
 DumpJson describe(const cluster::Slot& slot) {

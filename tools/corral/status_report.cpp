@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <array>
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cluster/address.h"
 #include "cluster/settings.h"
+#include "ondisk/field_table.h"
 
 namespace corral {
 
@@ -16,21 +17,6 @@ using cluster::ObservedNode;
 using nlohmann::json;
 
 namespace {
-
-std::string describe_uuid(const cluster::Uuid& uuid) {
-  std::string text;
-  for (std::size_t i = 0; i < uuid.size(); ++i)
-    text += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
-  return text;
-}
-
-std::string describe_address(const cluster::Address& address) {
-  constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  const bool four = std::equal(kMapped.begin(), kMapped.end(), address.begin());
-  inet_ntop(four ? AF_INET : AF_INET6, address.data() + (four ? kMapped.size() : 0), text.data(), text.size());
-  return text.data();
-}
 
 std::string describe_endpoint(const cluster::Slot& slot) {
   if (slot.addresses.empty()) return "-";
@@ -81,7 +67,7 @@ json to_json(const cluster::Observation& seen, const std::vector<Member>& local)
   for (const auto& [name, value] : cluster::describe_settings(seen.header.settings))
     settings[name] = value;
   const cluster::Votes& votes = seen.votes;
-  return {{"uuid", describe_uuid(seen.header.cluster)},
+  return {{"uuid", ondisk::describe_uuid(std::as_bytes(std::span(seen.header.cluster)))},
           {"settings", std::move(settings)},
           {"view", {{"number", seen.record.view.number.value}, {"members", std::move(members)}}},
           {"leader", seen.leader ? json(seen.leader->value) : json()},
@@ -179,7 +165,7 @@ std::string describe_cluster(const cluster::Observation& seen) {
   std::string settings;
   for (const auto& [name, value] : cluster::describe_settings(seen.header.settings))
     settings += fmt::format("{}{} {}", settings.empty() ? "" : ", ", name, value);
-  std::string text = line("Cluster UUID", describe_uuid(seen.header.cluster));
+  std::string text = line("Cluster UUID", ondisk::describe_uuid(std::as_bytes(std::span(seen.header.cluster))));
   text += line("View", fmt::format("{}{}", seen.record.view.number.value,
                                    leader == nullptr ? "" : ", led by " + leader->slot.name));
   text += line("Settings", settings);
