@@ -16,6 +16,7 @@
 namespace corral {
 
 using cluster::Address;
+using cluster::address_of;
 using cluster::ClusterArea;
 using cluster::Header;
 using cluster::NodeOptions;

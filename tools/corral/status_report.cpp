@@ -20,7 +20,7 @@ namespace {
 
 std::string describe_endpoint(const cluster::Slot& slot) {
   if (slot.addresses.empty()) return "-";
-  const std::string address = describe_address(slot.addresses.front());
+  const std::string address = cluster::describe_address(slot.addresses.front());
   const bool bracketed = address.find(':') != std::string::npos;
   return fmt::format("{}{}{}:{}", bracketed ? "[" : "", address, bracketed ? "]" : "", slot.port);
 }
@@ -33,7 +33,7 @@ json to_json(const ObservedNode& node, bool local) {
   const cluster::Slot& slot = node.slot;
   json addresses = json::array();
   for (const cluster::Address& address : slot.addresses)
-    addresses.push_back(describe_address(address));
+    addresses.push_back(cluster::describe_address(address));
   json hears = json::array();
   for (std::uint32_t i = 0; i < cluster::kSlots; ++i)
     if (slot.hears[i]) hears.push_back(i);
