@@ -582,6 +582,11 @@ Task<Result<>> Allocator::sync_statfs() {
   co_return co_await impl_->statfs.sync();
 }
 
+Task<Result<>> Allocator::take_over_statfs(const LockedInode& left, JournalId of) {
+  CO_TRY_VOID(impl_->volume.check_writable());
+  co_return co_await impl_->statfs.take_over(left, of);
+}
+
 Task<Result<>> Allocator::sync_quota() {
   CO_TRY_VOID(impl_->volume.check_writable());
   co_return co_await impl_->quota.sync();

@@ -189,6 +189,8 @@ class Allocator {
   /// Moves this node's statfs changes into the master file, its quota changes into the quota file. Background, sync,
   /// unmount.
   Task<Result<>> sync_statfs();
+  /// Moves what another node has left in its statfs_changeN, held exclusively, into the master file.
+  Task<Result<>> take_over_statfs(const LockedInode& left, JournalId of);
   Task<Result<>> sync_quota();
   /// For LogHeaderExtras.
   LogHeaderExtras header_extras() const;

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "offline/totals.h"
 #include "offline/volume_reader.h"
 
 namespace corral {
@@ -107,24 +108,27 @@ Task<Result<>> Filesystem::open() {
       for (BlockNo address : found)
         reclaims_->spawn(reclaim_left_over(address));
     };
+    CO_TRY_VOID(co_await journal_->show_use());
     // What nodes that died had open must not wait until its resource group happens to be used.
-    if (replayed_any_) reclaim_orphans();
+    if (replayed_any_) {
+      co_await take_over_totals();
+      reclaim_orphans();
+    }
     if (glocks_.clustered()) background_->spawn(keep_totals());
   }
   co_return Result<>{};
 }
 
 Task<Result<>> Filesystem::replay_journals() {
-  if (options_.spectator) co_return Result<>{};
+  // Beside others the own journal is clean, or in use by who is to look for what the dead have left: not a mount that
+  // writes nothing.
+  if (options_.spectator || (options_.read_only && !environment_.first_mounter)) co_return Result<>{};
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
   OfflineReplayOptions how;
   how.dry_run = environment_.device.geometry().read_only;
-  std::vector<OfflineReplay> replays;
-  if (environment_.first_mounter) {
-    CO_TRY(replays, co_await replay_offline(environment_.executor, reader, how, volume_.log));
-  } else {
-    CO_TRY(replays, co_await replay_beside_others(environment_.journal));
-  }
+  if (!environment_.first_mounter) how.only = environment_.journal;
+  if (!options_.read_only) how.in_use = environment_.journal;
+  CO_TRY(std::vector<OfflineReplay> replays, co_await replay_offline(environment_.executor, reader, how, volume_.log));
   for (OfflineReplay& replay : replays) {
     const bool dirty = !replay.report.head.clean();
     if (dirty && how.dry_run) {
@@ -137,6 +141,9 @@ Task<Result<>> Filesystem::replay_journals() {
     if (replay.journal.id == environment_.journal) own_journal_ = std::move(replay);
   }
   if (!own_journal_) co_return fail_corrupt("the volume has no journal{}", environment_.journal.value);
+  // A mount that writes moves the totals along itself.
+  if (environment_.first_mounter && options_.read_only && replayed_any_)
+    co_return co_await settle_totals(environment_.executor, reader, volume_.log);
   co_return Result<>{};
 }
 
@@ -299,6 +306,8 @@ Task<Result<>> Filesystem::reclaim_one_left_over(BlockNo address) {
 }
 
 void Filesystem::reclaim_orphans() {
+  if (journal_ == nullptr) return;
+  totals_left_ = true;
   background_->spawn(sweep_unlinked());
 }
 
@@ -322,6 +331,7 @@ Task<Result<>> Filesystem::unmount() {
     if (result) result = co_await data_->write_back_all();
     if (result) result = co_await allocator_->sync_quota();
     if (result) result = co_await allocator_->sync_statfs();
+    if (result) co_await take_over_totals();
     co_await reclaim_finished();
     co_await glocks_.settle();
     if (result && volume_.writable()) result = co_await journal_->shut_down(true);

@@ -74,7 +74,7 @@ class Filesystem {
   /// The journal of a node that died was replayed on the disk, and the lock space still withholds that node's locks
   /// from everybody: forgets what was cached of it. What the dead node had open is freed afterwards, in the background.
   void journal_recovered(const ReplayReport& report);
-  /// Frees in the background what has no links and nobody has open.
+  /// Frees in the background what has no links and nobody has open, and moves along what dead nodes had counted.
   void reclaim_orphans();
 
   bool in_group(const Caller& caller, std::uint32_t gid) const;
@@ -89,9 +89,10 @@ class Filesystem {
   Task<Result<>> open();
   Task<Result<>> join_cluster();
   Task<Result<>> replay_journals();
-  Task<Result<std::vector<OfflineReplay>>> replay_beside_others(JournalId journal);
   Result<> forget_replayed(const ReplayReport& report);
   Task<void> keep_totals();
+  Task<void> take_over_totals();
+  Task<Result<>> take_over_totals_of_others();
   Task<Result<Allocator::SystemFiles>> open_system_files();
   Task<Result<InodeRef>> system_inode(InodeRef directory, std::string name);
   void open_journal();
@@ -121,6 +122,7 @@ class Filesystem {
   Volume volume_;
   std::optional<OfflineReplay> own_journal_;
   bool replayed_any_ = false;
+  bool totals_left_ = false;  ///< by nodes that died, in their statfs_change files
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<Allocator> allocator_;

@@ -1,8 +1,8 @@
 // A mount as one of several nodes: what happens when a glock comes down, who frees an inode, journals of dead nodes.
+#include <utility>
+
 #include "base/planted_bug.h"
 #include "fs/filesystem.h"
-#include "fs/system_inode.h"
-#include "offline/volume_reader.h"
 
 namespace corral {
 
@@ -52,20 +52,6 @@ Task<Result<>> Filesystem::join_cluster() {
   co_return Result<>{};
 }
 
-/// A replay adds the journal's statfs change to the master file on the disk, past the cache.
-Task<Result<std::vector<OfflineReplay>>> Filesystem::replay_beside_others(JournalId journal) {
-  CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
-  CO_TRY(OfflineInode statfs, co_await reader.system_file("statfs"));
-  GlockRef glock = glocks_.get(GlockType::inode, statfs.number().value);
-  CO_TRY(GlockHolder totals, co_await glock->acquire(GlockMode::exclusive));
-  CO_TRY_VOID(co_await keeper_->write(*glock));
-  co_await cache_.release(glock->blocks());
-  OfflineReplayOptions how;
-  how.dry_run = environment_.device.geometry().read_only;
-  how.only = journal;
-  co_return co_await replay_offline(environment_.executor, reader, how, volume_.log);
-}
-
 void Filesystem::journal_recovered(const ReplayReport& report) {
   if (Result<> forgotten = forget_replayed(report); !forgotten) return volume_.withdraw(forgotten.error());
   if (volume_.writable() && !planted(PlantedBug::forgotten_orphans)) reclaim_orphans();
@@ -89,6 +75,34 @@ Task<void> Filesystem::keep_totals() {
     // A failure is the journal's, which has reported it, or lack of space, which passes.
     static_cast<void>(co_await allocator_->sync_quota());
     static_cast<void>(co_await allocator_->sync_statfs());
+    if (std::exchange(totals_left_, false)) co_await take_over_totals();
+  }
+}
+
+Task<void> Filesystem::take_over_totals() {
+  Result<> done = co_await take_over_totals_of_others();
+  // The totals are only a figure for df. What is wrong with the journal or the device, these have reported.
+  if (!done && !volume_.withdrawn)
+    volume_.log.warning("cannot add up what other nodes have counted: {}", done.error().describe());
+}
+
+/// A node holds its statfs_change file for as long as it is mounted, and when it is dead its glock is withheld until
+/// its journal was replayed. So whatever can be had at once is nobody's, and what stands in it was left by a node that
+/// died.
+Task<Result<>> Filesystem::take_over_totals_of_others() {
+  CO_TRY(InodeRef master, inodes_->get(BlockNo(superblock_.master_dir.addr), superblock_.master_dir.formal_ino));
+  CO_TRY(InodeRef per_node, co_await system_inode(master, "per_node"));
+  CO_TRY(LockedInode directory, co_await inodes_->lock(per_node, GlockMode::shared));
+  for (JournalId id(0);; id = JournalId(id.value + 1)) {
+    if (id == environment_.journal) continue;
+    auto entry = co_await directories_->lookup(directory, fmt::format("statfs_change{}", id.value));
+    if (!entry && entry.error().code() == ENOENT) co_return Result<>{};
+    CO_TRY_VOID(entry);
+    CO_TRY(InodeRef file, inodes_->get(entry->address, entry->formal_number));
+    CO_TRY(std::optional<GlockHolder> holder, co_await file->glock().attempt(GlockMode::exclusive));
+    if (!holder) continue;
+    CO_TRY(LockedInode left, co_await inodes_->read(file, *std::move(holder)));
+    CO_TRY_VOID(co_await allocator_->take_over_statfs(left, id));
   }
 }
 

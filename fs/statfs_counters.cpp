@@ -77,12 +77,30 @@ Task<Result<>> StatfsCounters::sync() {
   if (local_ == Counts{}) co_return Result<>{};
   CO_TRY(Transaction transaction, co_await volume_.journal->begin({.blocks = 2}));
   // What was added while begin() waited goes along.
-  master_counts_ = {sum(master_counts_.total, local_.total), sum(master_counts_.free, local_.free),
-                    sum(master_counts_.dinodes, local_.dinodes)};
+  add_to_master(transaction, master, local_);
   local_ = {};
-  write(transaction, master.block(), master_counts_);
   write(transaction, local_inode_.block(), local_);
   co_return Result<>{};
+}
+
+Task<Result<>> StatfsCounters::take_over(const LockedInode& left, JournalId of) {
+  CO_TRY_VOID(check_counts_inode(left, "statfs_change"));
+  const Counts counts = read(left.block());
+  if (counts == Counts{}) co_return Result<>{};
+  CO_TRY(LockedInode master, co_await lock_master(GlockMode::exclusive));
+  CO_TRY(Transaction transaction, co_await volume_.journal->begin({.blocks = 2}));
+  add_to_master(transaction, master, counts);
+  write(transaction, left.block(), {});
+  volume_.log.info("jid={}: Updated master statfs Total:{}, Free:{}, Dinodes:{} after change [{:+},{:+},{:+}]",
+                   of.value, master_counts_.total, master_counts_.free, master_counts_.dinodes, counts.total,
+                   counts.free, counts.dinodes);
+  co_return Result<>{};
+}
+
+void StatfsCounters::add_to_master(Transaction& transaction, const LockedInode& master, const Counts& counts) {
+  master_counts_ = {sum(master_counts_.total, counts.total), sum(master_counts_.free, counts.free),
+                    sum(master_counts_.dinodes, counts.dinodes)};
+  write(transaction, master.block(), master_counts_);
 }
 
 bool StatfsCounters::beyond_percent(std::uint32_t percent) const {

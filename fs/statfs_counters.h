@@ -29,6 +29,9 @@ class StatfsCounters {
   Task<Result<SpaceFigures>> figures();
   /// Moves this node's changes into the master file.
   Task<Result<>> sync();
+  /// Moves what the node of another statfs_changeN, held exclusively, has left there into the master file, and says so
+  /// in the log.
+  Task<Result<>> take_over(const LockedInode& left, JournalId of);
   /// True if this node's changes have reached `percent` of the free space known from the last look at the master.
   bool beyond_percent(std::uint32_t percent) const;
   void add_to(LogHeaderExtras& extras) const;
@@ -43,6 +46,7 @@ class StatfsCounters {
   static Counts read(const Block& dinode);
   static void write(Transaction& transaction, Block& dinode, const Counts& counts);
   Task<Result<LockedInode>> lock_master(GlockMode mode);
+  void add_to_master(Transaction& transaction, const LockedInode& master, const Counts& counts);
 
   Volume& volume_;
   InodeRef master_;

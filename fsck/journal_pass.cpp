@@ -5,6 +5,7 @@
 #include "journal/log_format.h"
 #include "journal/replay.h"
 #include "offline/journals.h"
+#include "offline/totals.h"
 #include "ondisk/checksum.h"
 #include "ondisk/validate.h"
 
@@ -47,6 +48,7 @@ class JournalPass {
   Task<Result<ReplayReport>> replay(const OfflineJournal& journal, Device& device, bool dry_run);
   Task<Result<>> look_at(const OfflineJournal& journal);
   Task<Result<>> replay_dirty(const OfflineJournal& journal, const ReplayReport& report);
+  Task<Result<>> settle();
 
   Executor& executor_;
   WorkingCopy& disk_;
@@ -55,8 +57,8 @@ class JournalPass {
   Logger log_;
   std::optional<VolumeReader> reader_;
   std::vector<JournalMap> maps_;
-  BlockNo master_statfs_{};
   JournalOutcome outcome_;
+  bool replayed_ = false;
 };
 
 Task<Result<ReplayReport>> JournalPass::replay(const OfflineJournal& journal, Device& device, bool dry_run) {
@@ -66,11 +68,9 @@ Task<Result<ReplayReport>> JournalPass::replay(const OfflineJournal& journal, De
                 .inode = journal.inode,
                 .volume_blocks = reader_->volume_blocks(),
                 .journals = maps_,
-                .statfs = {.master = master_statfs_, .local = journal.local_statfs},
+                .local_statfs = journal.local_statfs,
                 .dry_run = dry_run,
                 .log = dry_run ? Logger(nobody) : log_};
-  // Without both files the totals are left to the pass over them.
-  if (!master_statfs_ || !journal.local_statfs) job.statfs = {};
   co_return co_await replay_journal(std::move(job));
 }
 
@@ -84,8 +84,19 @@ Task<Result<>> JournalPass::replay_dirty(const OfflineJournal& journal, const Re
   if (device_ != nullptr) CO_TRY_VOID(co_await disk_.commit([](std::uint64_t) { return false; }));
   Device& target = device_ != nullptr ? *device_ : disk_;
   CO_TRY_VOID(co_await replay(journal, target, false));
+  replayed_ = true;
   // The device was written behind the working copy's back.
   if (device_ != nullptr) disk_.drop_changes();
+  co_return Result<>{};
+}
+
+/// As after every replay of all journals. Where one was left dirty or is damaged, the pass over the totals has its say.
+Task<Result<>> JournalPass::settle() {
+  Device& target = device_ != nullptr ? *device_ : disk_;
+  CO_TRY(const VolumeReader volume, co_await VolumeReader::open(target));
+  Result<> settled = co_await settle_totals(executor_, volume, log_);
+  if (device_ != nullptr) disk_.drop_changes();
+  if (!settled && settled.error().kind() == ErrorKind::device) co_return settled;
   co_return Result<>{};
 }
 
@@ -115,10 +126,9 @@ Task<Result<JournalOutcome>> JournalPass::run() {
   CO_TRY(reader_, co_await VolumeReader::open(disk_));
   CO_TRY(const std::vector<OfflineJournal> journals, co_await find_sound_journals(*reader_, outcome_.usable));
   maps_ = maps_of(journals);
-  auto statfs = co_await reader_->system_file("statfs");
-  if (statfs) master_statfs_ = statfs->number();
   for (const OfflineJournal& journal : journals)
     CO_TRY_VOID(co_await look_at(journal));
+  if (replayed_) CO_TRY_VOID(co_await settle());
   co_return std::move(outcome_);
 }
 

@@ -46,6 +46,11 @@ void Journal::start() {
   background_.spawn(run_write_back());
 }
 
+Task<Result<>> Journal::show_use() {
+  Mutex::Guard guard = co_await flushing_.lock();
+  co_return co_await commit_running_set(ondisk::kLogHeadFlushNormal);
+}
+
 std::uint32_t Journal::max_transaction_blocks() const {
   return map_.size_blocks() / 4;
 }

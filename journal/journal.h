@@ -125,6 +125,10 @@ class Journal {
   /// Starts background commit and write-back.
   void start();
 
+  /// Writes a header, so that the journal is no longer as after an orderly unmount: when this node dies, whoever
+  /// replays it also looks for what the node had left to do, even if it had changed nothing yet.
+  Task<Result<>> show_use();
+
   /// Waits for log space (and for a flush that is just setting states aside). EIO after failure; ENOSPC if `size` can
   /// never fit (callers split large jobs by max_transaction_blocks()).
   Task<Result<Transaction>> begin(TransactionSize size);

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <chrono>
-#include <cstring>
 
 #include "base/aligned_buffer.h"
 #include "base/planted_bug.h"
@@ -42,88 +41,45 @@ Task<Result<>> write_header(const ReplayJob& job, LogEnd& end, std::uint32_t tai
   co_return Result<>();
 }
 
-/// The dinode of a file that holds just a StatfsChange.
-Task<Result<AlignedBuffer>> read_statfs(const ReplayJob& job, BlockNo place) {
+/// What the node has counted and not moved into the master file yet stands in its own file, and in every header that is
+/// not clean: the kernel's replay believes the header. Zeros where the file is damaged, which whoever opens it tells.
+Task<Result<LogHeaderExtras>> read_local_statfs(const ReplayJob& job) {
   const Geometry& geometry = job.journal.geometry;
-  CO_TRY_VOID(check_pointer(place, geometry.superblock(), "statfs file", geometry, job.volume_blocks));
+  LogHeaderExtras extras;
+  if (!check_pointer(job.local_statfs, geometry.superblock(), "statfs file", geometry, job.volume_blocks))
+    co_return extras;
   AlignedBuffer block(geometry.block_size(), false);
-  CO_TRY_VOID(co_await job.journal.device.read(geometry.offset_bytes(place), block.span()));
-  CO_TRY_VOID(check_dinode(block.span(), place, geometry));
+  CO_TRY_VOID(co_await job.journal.device.read(geometry.offset_bytes(job.local_statfs), block.span()));
+  if (!check_dinode(block.span(), job.local_statfs, geometry)) co_return extras;
   const auto& dinode = view<Dinode>(block.span());
-  if (dinode.height != 0 || dinode.size < sizeof(StatfsChange))
-    co_return fail_corrupt("inode {}: height {} and size {}, expected a statfs file", place.value,
-                           dinode.height.value(), dinode.size.value());
-  co_return block;
+  if (dinode.height != 0 || dinode.size < sizeof(StatfsChange)) co_return extras;
+  const auto& counts = view<StatfsChange>(block.span(), sizeof(Dinode));
+  extras.statfs_inode = job.local_statfs;
+  extras.local_total = static_cast<std::int64_t>(counts.total.value());
+  extras.local_free = static_cast<std::int64_t>(counts.free.value());
+  extras.local_dinodes = static_cast<std::int64_t>(counts.dinodes.value());
+  co_return extras;
 }
 
-/// Adds the change that the head carries to the master file, and clears the local one.
-///
-/// The sum must be made exactly once, wherever the replay is cut off. So it goes through the log itself, as a
-/// transaction with the new contents of both files. The header written before that drops everything old from the log
-/// (all of it is in place and stable) but still carries the change; so there is room for the transaction however full
-/// the log was.
-Task<Result<>> settle_statfs(const ReplayJob& job, const LogHeaderExtras& change, LogEnd& end) {
-  const JournalAccess& journal = job.journal;
-  CO_TRY(AlignedBuffer master, co_await read_statfs(job, job.statfs.master));
-  CO_TRY(AlignedBuffer local, co_await read_statfs(job, job.statfs.local));
-  auto& sum = view<StatfsChange>(master.span(), sizeof(Dinode));
-  sum.total = sum.total + static_cast<std::uint64_t>(change.local_total);
-  sum.free = sum.free + static_cast<std::uint64_t>(change.local_free);
-  sum.dinodes = sum.dinodes + static_cast<std::uint64_t>(change.local_dinodes);
-  view<StatfsChange>(local.span(), sizeof(Dinode)) = {};
-
-  CO_TRY_VOID(co_await write_header(job, end, end.block, kLogHeadRecovery, change));
-
-  AlignedBuffer descriptor_block(journal.geometry.block_size());
-  auto& descriptor = view<LogDescriptor>(descriptor_block.span());
-  descriptor.header.set(MetaType::log_descriptor);
-  descriptor.type = static_cast<std::uint32_t>(LogDescriptorType::metadata);
-  descriptor.length = 3u;
-  descriptor.data1 = 2u;
-  auto numbers = pointers(descriptor_block.span(), sizeof(LogDescriptor));
-  numbers[0] = job.statfs.master.value;
-  numbers[1] = job.statfs.local.value;
-  const std::uint32_t first = end.block;
-  for (const AlignedBuffer* block : {&descriptor_block, &master, &local}) {
-    CO_TRY_VOID(co_await journal.device.write(journal.offset_bytes(end.block), block->span(), WriteMode::cached));
-    end.block = journal.forward(end.block, 1);
+/// The header behind everything that was found, which leaves the log empty.
+Task<Result<>> end_log(const ReplayJob& job, ReplayReport& report) {
+  LogEnd end{report.next_block, report.next_sequence};
+  if (job.afterwards != JournalUse::none) {
+    CO_TRY(const LogHeaderExtras extras, co_await read_local_statfs(job));
+    CO_TRY_VOID(co_await write_header(job, end, end.block, kLogHeadRecovery, extras));
+  } else {
+    CO_TRY_VOID(co_await write_header(job, end, 0, kLogHeadUnmount | kLogHeadRecovery, {}));
   }
-  CO_TRY_VOID(co_await journal.device.flush());
-  CO_TRY_VOID(co_await write_header(job, end, first, kLogHeadRecovery, {}));
-
-  CO_TRY_VOID(co_await journal.device.write(journal.geometry.offset_bytes(job.statfs.master), master.span(),
-                                            WriteMode::cached));
-  CO_TRY_VOID(
-      co_await journal.device.write(journal.geometry.offset_bytes(job.statfs.local), local.span(), WriteMode::cached));
-  CO_TRY_VOID(co_await journal.device.flush());
-  job.log.info("jid={}: Updated master statfs Total:{}, Free:{}, Dinodes:{} after change [{:+},{:+},{:+}]",
-               job.id.value, static_cast<std::int64_t>(sum.total.value()), static_cast<std::int64_t>(sum.free.value()),
-               static_cast<std::int64_t>(sum.dinodes.value()), change.local_total, change.local_free,
-               change.local_dinodes);
+  report.next_block = end.block;
+  report.next_sequence = end.sequence;
   co_return Result<>();
-}
-
-bool has_statfs_change(const LogHeaderExtras& extras) {
-  return extras.local_total != 0 || extras.local_free != 0 || extras.local_dinodes != 0;
 }
 
 Task<Result<>> write_volume(const ReplayJob& job, ReplayReport& report) {
   if (!planted(PlantedBug::replay_skips_blocks))
     CO_TRY_VOID(co_await write_in_place(job.journal, report.head.tail, report.plan.blocks));
   if (!planted(PlantedBug::replay_skips_flush)) CO_TRY_VOID(co_await job.journal.device.flush());
-  LogEnd end{report.next_block, report.next_sequence};
-  if (job.statfs.master && job.statfs.local && has_statfs_change(report.head.extras)) {
-    Result<> settled = co_await settle_statfs(job, report.head.extras, end);
-    if (!settled) {
-      if (settled.error().kind() == ErrorKind::device) co_return settled;
-      // The totals are only a figure for df; a damaged file of theirs is no reason to keep the volume from its users.
-      job.log.warning("jid={}: Cannot update master statfs: {}", job.id.value, settled.error().describe());
-    }
-  }
-  CO_TRY_VOID(co_await write_header(job, end, 0, kLogHeadUnmount | kLogHeadRecovery, {}));
-  report.next_block = end.block;
-  report.next_sequence = end.sequence;
-  co_return Result<>();
+  co_return co_await end_log(job, report);
 }
 
 std::int64_t milliseconds(Duration duration) {
@@ -143,7 +99,10 @@ Task<Result<ReplayReport>> look_and_replay(const ReplayJob& job) {
   report.next_sequence = report.head.sequence + 1;
   job.log.info("jid={}: Journal head lookup took {} ms", id, milliseconds(report.times.head));
   if (!report.head.found) job.log.warning("jid={}: The journal holds no log header; it is taken for empty", id);
-  if (report.head.clean()) co_return report;
+  if (report.head.clean()) {
+    if (job.afterwards == JournalUse::always && !job.dry_run) CO_TRY_VOID(co_await end_log(job, report));
+    co_return report;
+  }
 
   job.log.info("jid={}: {} journal...{:#x} to {:#x}", id, job.dry_run ? "Would replay" : "Replaying", report.head.tail,
                report.head.block);
@@ -154,6 +113,7 @@ Task<Result<ReplayReport>> look_and_replay(const ReplayJob& job) {
   if (report.plan.unknown_descriptors > 0)
     job.log.warning("jid={}: Skipped {} log descriptors of unknown type", id, report.plan.unknown_descriptors);
   if (!job.dry_run) {
+    if (job.before_writing) CO_TRY_VOID(co_await job.before_writing());
     CO_TRY_VOID(co_await write_volume(job, report));
     report.replayed = true;
     report.times.write = executor.now() - scanned;

@@ -1,9 +1,12 @@
 /// Replays a journal: brings the volume to the state of the last committed transaction and leaves the journal clean.
 ///
 /// Order: the log is read and checked entirely, so a damaged one leads to an error before anything is written; the
-/// newest state of each block that was not revoked is written in place, in disk order; the device is flushed; the local
-/// statfs change that the head carries is added to the master statfs file; a clean header is written through behind the
-/// head. Cut off at any point, a further replay gives the same volume.
+/// newest state of each block that was not revoked is written in place, in disk order; the device is flushed; a header
+/// that leaves the log empty is written through behind the head. Cut off at any point, a further replay gives the same
+/// volume, and so do the replays of several journals in any order, for no block stands in two of them.
+///
+/// What the node had counted and not moved to the file statfs stays in its statfs_changeN: whoever uses the journal
+/// next goes on from there, and those who use the volume move it along (Filesystem, settle_totals()).
 ///
 /// The caller sees to it that nobody else writes to the journal or to the blocks in it: the node whose journal it is
 /// has been fenced, or it is this node's own before it is used, or the volume is offline. Nothing of the volume may be
@@ -11,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 
@@ -23,10 +27,12 @@
 
 namespace corral {
 
-/// Dinodes of the files that carry the volume's totals (struct gfs2_statfs_change); none: the totals are left alone.
-struct StatfsFiles {
-  BlockNo master;  ///< "statfs" of the master directory
-  BlockNo local;   ///< "statfs_changeN" of the journal
+/// How a replay leaves the journal. One in use is empty, but not as after an orderly end: a mount that dies before it
+/// has written anything is then known to have been there, and what it was to clear away is looked for.
+enum class JournalUse {
+  none,      ///< clean
+  if_dirty,  ///< in use if it was dirty
+  always,    ///< in use, also if it was clean
 };
 
 /// What to replay. All that it names outlives the replay.
@@ -36,8 +42,11 @@ struct ReplayJob {
   BlockNo inode;                         ///< dinode of the journal
   std::uint64_t volume_blocks = 0;       ///< size of the device
   std::span<const JournalMap> journals;  ///< all of the volume's: a logged block never belongs to one
-  StatfsFiles statfs;
-  bool dry_run = false;  ///< only look: nothing is written, the journal stays as it is
+  BlockNo local_statfs;                  ///< dinode of the journal's statfs_changeN
+  bool dry_run = false;                  ///< only look: nothing is written, the journal stays as it is
+  JournalUse afterwards = JournalUse::none;
+  /// Called once when the journal is dirty, before anything is written.
+  std::function<Task<Result<>>()> before_writing = {};
   Logger log;
 };
 

@@ -142,14 +142,17 @@ void ClusterNode::node_recovered(Member gone) {
   if (on_event) on_event("recovered", json);
 }
 
-/// As the first member, with nobody else in the cluster and no lock held by anybody.
+/// As the first member, with nobody else in the cluster and no lock held by anybody. The own journal says from now on
+/// that there may be inodes to free and totals to add up, until a mount has seen to that.
 Task<void> ClusterNode::replay_all() {
   Result<std::vector<OfflineReplay>> replays;
   auto reader = co_await VolumeReader::open(environment_.device);
   if (reader && planted(PlantedBug::first_mounter_skips_replay)) {
     replays = std::vector<OfflineReplay>{};
   } else if (reader) {
-    replays = co_await replay_offline(environment_.executor, *reader, {}, log_);
+    OfflineReplayOptions how;
+    how.in_use = journal();
+    replays = co_await replay_offline(environment_.executor, *reader, how, log_);
   } else {
     replays = std::unexpected(reader.error());
   }
@@ -158,8 +161,6 @@ Task<void> ClusterNode::replay_all() {
     fail(replays.error());
     co_return;
   }
-  for (const OfflineReplay& one : *replays)
-    orphans_left_ |= one.report.replayed;
   journals_replayed_.set();
   if (membership_) membership_->journals_replayed();
   changed_.notify_all();
@@ -176,7 +177,7 @@ Task<void> ClusterNode::recover_until_done(Member dead) {
       if (filesystem_ != nullptr)
         filesystem_->journal_recovered(*report);
       else
-        orphans_left_ |= report->replayed;
+        orphans_left_ = true;
       break;
     }
     log_.error("cannot replay the journal of {}: {}; what it had locked stays locked, trying again", dead.describe(),
@@ -189,21 +190,17 @@ Task<void> ClusterNode::recover_until_done(Member dead) {
   if (!unrecovered_.contains(dead)) recoveries_.erase(dead);
 }
 
-/// The locks are of the node's own beside the filesystem's glocks, which come down for them as for another node's. The
-/// journal's shows that nobody replays it at the same time; the replay adds to the master statfs file.
+/// The lock is of the node's own beside the filesystem's glocks. It shows that nobody replays the journal at the same
+/// time; what the journal holds is under locks that the dead node still has.
 Task<Result<ReplayReport>> ClusterNode::replay(JournalId journal) {
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
-  CO_TRY(OfflineInode statfs, co_await reader.system_file("statfs"));
   dlm::LockFlags past_the_dead;
   past_the_dead.during_recovery = true;
   dlm::Lock journal_lock(*lock_manager_, glock_resource({GlockType::journal, journal.value}), nullptr);
   CO_TRY_VOID(co_await journal_lock.acquire(dlm::Mode::exclusive, past_the_dead));
-  dlm::Lock totals_lock(*lock_manager_, glock_resource({GlockType::inode, statfs.number().value}), nullptr);
-  CO_TRY_VOID(co_await totals_lock.acquire(dlm::Mode::exclusive, past_the_dead));
   OfflineReplayOptions how;
   how.only = journal;
   auto replays = co_await replay_offline(environment_.executor, reader, how, log_);
-  CO_TRY_VOID(co_await totals_lock.release());
   CO_TRY_VOID(co_await journal_lock.release());
   if (!replays) co_return std::unexpected(replays.error());
   if (replays->empty()) co_return fail_corrupt("the volume has no journal{}", journal.value);

@@ -1,6 +1,8 @@
 #include "offline/journals.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -101,26 +103,65 @@ std::vector<JournalMap> maps_of(const std::vector<OfflineJournal>& journals) {
   return maps;
 }
 
+namespace {
+
+struct ReplayOfAll {
+  Executor& executor;
+  const VolumeReader& volume;
+  const OfflineReplayOptions& options;
+  Logger& log;
+  const std::vector<OfflineJournal>& journals;
+  const std::vector<JournalMap>& maps;
+  std::map<JournalId, ReplayReport> reports = {};
+  bool in_use = false;  ///< the journal to be used was put in use
+
+  Task<Result<>> replay(const OfflineJournal& journal, JournalUse afterwards);
+  Task<Result<>> put_in_use();
+};
+
+Task<Result<>> ReplayOfAll::replay(const OfflineJournal& journal, JournalUse afterwards) {
+  ReplayJob job{.journal = {executor, volume.device(), volume.geometry(), journal.map},
+                .id = journal.id,
+                .inode = journal.inode,
+                .volume_blocks = volume.volume_blocks(),
+                .journals = maps,
+                .local_statfs = journal.local_statfs,
+                .dry_run = options.dry_run,
+                .afterwards = afterwards,
+                .log = log};
+  if (options.in_use && journal.id != *options.in_use) job.before_writing = [this] { return put_in_use(); };
+  CO_TRY(ReplayReport report, co_await replay_journal(std::move(job)));
+  // One that is put in use may have been looked at before, when nothing was known to be dirty.
+  reports.insert_or_assign(journal.id, std::move(report));
+  co_return Result<>{};
+}
+
+/// Another journal is about to become clean.
+Task<Result<>> ReplayOfAll::put_in_use() {
+  const auto own = std::ranges::find(journals, *options.in_use, &OfflineJournal::id);
+  const auto looked_at = reports.find(*options.in_use);
+  const bool was_dirty = looked_at != reports.end() && !looked_at->second.head.clean();
+  if (std::exchange(in_use, true) || was_dirty || own == journals.end()) co_return Result<>{};
+  co_return co_await replay(*own, JournalUse::always);
+}
+
+}  // namespace
+
 Task<Result<std::vector<OfflineReplay>>> replay_offline(Executor& executor, const VolumeReader& volume,
                                                         OfflineReplayOptions options, Logger log) {
   CO_TRY(std::vector<OfflineJournal> journals, co_await find_journals(volume));
   if (options.only && options.only->value >= journals.size())
     co_return fail(ENOENT, "no journal {}: the volume has {}, numbered from 0", options.only->value, journals.size());
-  CO_TRY(OfflineInode statfs, co_await volume.system_file("statfs"));
   const std::vector<JournalMap> maps = maps_of(journals);
+  ReplayOfAll all{executor, volume, options, log, journals, maps};
+  for (const OfflineJournal& journal : journals) {
+    if ((options.only && journal.id != *options.only) || all.reports.contains(journal.id)) continue;
+    CO_TRY_VOID(co_await all.replay(journal, journal.id == options.in_use ? JournalUse::if_dirty : JournalUse::none));
+  }
   std::vector<OfflineReplay> replays;
   for (OfflineJournal& journal : journals) {
-    if (options.only && journal.id != *options.only) continue;
-    ReplayJob job{.journal = {executor, volume.device(), volume.geometry(), journal.map},
-                  .id = journal.id,
-                  .inode = journal.inode,
-                  .volume_blocks = volume.volume_blocks(),
-                  .journals = maps,
-                  .statfs = {.master = statfs.number(), .local = journal.local_statfs},
-                  .dry_run = options.dry_run,
-                  .log = log};
-    CO_TRY(ReplayReport report, co_await replay_journal(std::move(job)));
-    replays.push_back({std::move(journal), std::move(report)});
+    if (const auto report = all.reports.find(journal.id); report != all.reports.end())
+      replays.push_back({std::move(journal), std::move(report->second)});
   }
   co_return replays;
 }

@@ -42,6 +42,9 @@ std::vector<JournalMap> maps_of(const std::vector<OfflineJournal>& journals);
 struct OfflineReplayOptions {
   bool dry_run = false;
   std::optional<JournalId> only;  ///< else all
+  /// The journal of a mount that is about to write. If any journal is dirty this one is left in use, and is so before
+  /// another becomes clean: at no moment would a power cut leave all of them clean.
+  std::optional<JournalId> in_use = {};
 };
 
 struct OfflineReplay {
@@ -49,7 +52,8 @@ struct OfflineReplay {
   ReplayReport report;
 };
 
-/// Replays the journals one after another, in order of their numbers. The first that fails ends it.
+/// Replays the journals one after another, in order of their numbers. The first that fails ends it. The totals that
+/// nodes have left in their files stay there: see settle_totals().
 Task<Result<std::vector<OfflineReplay>>> replay_offline(Executor& executor, const VolumeReader& volume,
                                                         OfflineReplayOptions options, Logger log);
 

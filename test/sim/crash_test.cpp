@@ -124,6 +124,31 @@ TEST_CASE("a size is not there before what the file has gained", "[crash]") {
   }
 }
 
+TEST_CASE("who was to look for inodes without a name dies as well, and the next mount does", "[crash]") {
+  SimulatedDisk disk(formatted_volume(4096, 96));
+  {
+    World world(disk, 1, {});
+    REQUIRE(world.mount({}, 1).has_value());
+    Operations& operations = world.filesystem->operations();
+    NewNode regular;
+    regular.mode = S_IFREG | 0644;
+    auto made = world.run(operations.create(world.filesystem->root(), "file", regular, Caller{}));
+    REQUIRE(made.has_value());
+    REQUIRE(world.run(operations.open(made->attributes.inode, O_RDWR)).has_value());
+    REQUIRE(world.run(operations.unlink(world.filesystem->root(), "file")).has_value());
+    REQUIRE(world.run(operations.sync()).has_value());
+  }
+  for (std::uint64_t life = 2; life < 4; ++life) {
+    // It has replayed the journal, and dies before it has done anything else.
+    World world(disk, life, {});
+    REQUIRE(world.mount({}, life).has_value());
+  }
+  World world(disk, 4, {});
+  REQUIRE(world.mount({}, 4).has_value());
+  REQUIRE(world.run(world.filesystem->unmount()).has_value());
+  CHECK(fsck_corral(disk.contents()) == "");
+}
+
 TEST_CASE("whatever moment the power goes, what was synced is there and the volume is sound", "[crash]") {
   const std::uint64_t fresh = fresh_seed();
   // Ten thousand cuts take half a minute of processor time, under sanitizers several.

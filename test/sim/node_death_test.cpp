@@ -136,6 +136,91 @@ TEST_CASE("all nodes die at once, and what was synced is there for the next", "[
   cluster.check_volume();
 }
 
+namespace {
+
+/// Each node has counts of its own that are not in the file statfs, and `last` has just changed that file: it stands in
+/// the journal of `last` and is not in its place yet.
+void count_on_each(MountedCluster& cluster, std::uint32_t last) {
+  for (std::uint32_t node = 0; node < cluster.nodes.size(); ++node) {
+    for (int i = 0; i < 5; ++i) {
+      const BlockNo file =
+          cluster.must(create(cluster[node], cluster.root(), fmt::format("n{}-{}", node, i), regular()));
+      cluster.must(write(cluster[node], file, 0, std::string(100'000, 'x')));
+    }
+    cluster.must(cluster[node].sync());
+  }
+  Filesystem& filesystem = *cluster.nodes[last]->filesystem;
+  cluster.must(filesystem.allocator().sync_statfs());
+  cluster.must(filesystem.journal()->flush());
+}
+
+}  // namespace
+
+TEST_CASE("the totals are right after all nodes have died, whoever changed them last", "[coherence]") {
+  const std::uint64_t seed = fresh_seed();
+  INFO("CORRAL_SEED=" << seed);
+  for (std::uint32_t last = 0; last < 3; ++last) {
+    INFO("changed last by node " << last);
+    MountedCluster cluster(3, seed + last);
+    count_on_each(cluster, last);
+    for (std::uint32_t node = 0; node < 3; ++node)
+      cluster.kill(node);
+    cluster.mount(1);
+    cluster.unmount_all();
+    cluster.check_volume();
+  }
+}
+
+TEST_CASE("the totals are right after two of three nodes have died, whoever changed them last", "[coherence]") {
+  const std::uint64_t seed = fresh_seed();
+  INFO("CORRAL_SEED=" << seed);
+  for (std::uint32_t last = 0; last < 2; ++last) {
+    INFO("changed last by node " << last);
+    MountedCluster cluster(3, seed + last);
+    count_on_each(cluster, last);
+    cluster.kill(0);
+    cluster.kill(1);
+    cluster.wait_until_recovered();
+    cluster.unmount_all();
+    cluster.check_volume();
+  }
+}
+
+TEST_CASE("who was to look for inodes without a name dies as well, and the next one does", "[coherence]") {
+  const std::uint64_t seed = fresh_seed();
+  INFO("CORRAL_SEED=" << seed);
+  const auto left_open = [](MountedCluster& cluster) {
+    const BlockNo file = cluster.must(create(cluster[0], cluster.root(), "file", regular()));
+    cluster.must(write(cluster[0], file, 0, std::string(100'000, 'x')));
+    cluster.must(cluster[0].open(file, O_RDWR));
+    cluster.must(cluster[0].unlink(cluster.root(), "file"));
+    cluster.must(cluster[0].sync());
+  };
+  SECTION("all die at once, and the first one that mounts as well") {
+    MountedCluster cluster(2, seed);
+    left_open(cluster);
+    cluster.kill(0);
+    cluster.kill(1);
+    // Its mount has replayed the journals, and nothing else was written since.
+    cluster.mount(0);
+    cluster.kill(0);
+    cluster.mount(1);
+    cluster.unmount_all();
+    cluster.check_volume();
+  }
+  SECTION("one dies, and the one that has replayed its journal") {
+    MountedCluster cluster(2, seed);
+    left_open(cluster);
+    cluster.must(cluster[1].sync());
+    cluster.kill(0);
+    cluster.wait_until_recovered();
+    cluster.kill(1);
+    cluster.mount(1);
+    cluster.unmount_all();
+    cluster.check_volume();
+  }
+}
+
 TEST_CASE("a node that does not reach the disk answers nothing from memory, and is fenced", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);

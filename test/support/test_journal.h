@@ -167,7 +167,7 @@ class TestJournal {
             .inode = kJournalInode,
             .volume_blocks = kVolumeBlocks,
             .journals = std::span(&map, 1),
-            .statfs = {.master = kMasterStatfs, .local = kLocalStatfs},
+            .local_statfs = kLocalStatfs,
             .log = Logger(bench.log)};
   }
 

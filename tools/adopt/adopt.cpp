@@ -9,8 +9,8 @@
 
 #include "cluster/observation.h"
 #include "fs/dirent_block.h"
+#include "offline/offline_transaction.h"
 #include "tools/adopt/group_blocks.h"
-#include "tools/adopt/offline_transaction.h"
 #include "tools/adopt/superblock.h"
 #include "tools/mkfs/file_tree.h"
 #include "tools/mkfs/options.h"

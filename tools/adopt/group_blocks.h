@@ -6,8 +6,8 @@
 
 #include "base/result.h"
 #include "base/task.h"
+#include "offline/offline_transaction.h"
 #include "ondisk/layout.h"
-#include "tools/adopt/offline_transaction.h"
 
 namespace corral {
 

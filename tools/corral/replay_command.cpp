@@ -9,6 +9,7 @@
 #include "cluster/sole_use.h"
 #include "disk/event_loop.h"
 #include "offline/journals.h"
+#include "offline/totals.h"
 #include "offline/volume_reader.h"
 
 namespace corral {
@@ -21,7 +22,10 @@ constexpr int kFailed = 8;
 Task<Result<std::vector<OfflineReplay>>> replay(Executor& executor, Device& device, OfflineReplayOptions options,
                                                 Logger log) {
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(device));
-  co_return co_await replay_offline(executor, reader, options, std::move(log));
+  CO_TRY(auto replays, co_await replay_offline(executor, reader, options, log));
+  // Of a journal alone they are left to whoever uses it next.
+  if (!options.dry_run && !options.only) CO_TRY_VOID(co_await settle_totals(executor, reader, std::move(log)));
+  co_return std::move(replays);
 }
 
 double milliseconds(Duration duration) {

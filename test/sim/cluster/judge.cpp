@@ -1,6 +1,7 @@
 #include "test/sim/cluster/judge.h"
 
 #include "fs/filesystem.h"
+#include "offline/totals.h"
 #include "test/sim/cluster/simulation.h"
 #include "test/support/fsck_corral.h"
 #include "test/support/fsck_gfs2.h"
@@ -27,7 +28,7 @@ struct Alone {
 Task<Result<>> replay_all(Alone& alone) {
   CO_TRY(const VolumeReader reader, co_await VolumeReader::open(alone.device));
   CO_TRY_VOID(co_await replay_offline(alone.executor, reader, {}, Logger(alone.sink)));
-  co_return Result<>{};
+  co_return co_await settle_totals(alone.executor, reader, Logger(alone.sink));
 }
 
 /// Frees what had no name any more, as the next first mount would.

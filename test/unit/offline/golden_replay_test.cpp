@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "offline/journals.h"
+#include "offline/totals.h"
 #include "test/support/catch.h"
 #include "test/support/golden_cases.h"
 #include "test/support/golden_disk.h"
@@ -64,7 +65,11 @@ std::map<std::uint64_t, KernelReplay> kernel_replays(std::istream&& lines) {
 
 Result<std::vector<OfflineReplay>> try_replay(SimulatedVolume& bench) {
   VolumeReader volume = must(bench.run(VolumeReader::open(bench.device)));
-  return bench.run(replay_offline(bench.executor, volume, {}, Logger(bench.log)));
+  auto replays = bench.run(replay_offline(bench.executor, volume, {}, Logger(bench.log)));
+  if (!replays) return replays;
+  if (auto settled = bench.run(settle_totals(bench.executor, volume, Logger(bench.log))); !settled)
+    return std::unexpected(settled.error());
+  return replays;
 }
 
 std::uint32_t digest(SimulatedVolume& bench) {

@@ -1,4 +1,4 @@
-#include "tools/adopt/offline_transaction.h"
+#include "offline/offline_transaction.h"
 
 #include <utility>
 #include <vector>
