@@ -222,6 +222,7 @@ void DirtyData::finish(FileRange range, const Result<>& result) {
     write_out_.dirty_bytes_ -= std::uint64_t{chunk.blocks} * write_out_.block_size();
     // Blocks that were there before keep what they held, as far as the device can tell: whoever waits is told.
     bool told = chunk.pending && chunk.allocated_in == 0;
+    if (!result && chunk.allocated_in != 0) ordered_error_ = error_;
     if (!result && !told)
       keep_failed(std::move(chunk));
     else
@@ -279,18 +280,21 @@ Task<Result<>> DirtyData::write_back(FileRange range) {
 }
 
 Task<Result<>> DirtyData::write_ordered() {
-  // What cannot be written stays here and fails the next write_back(); the commit goes on without it, as the rest of
-  // the filesystem is sound.
+  // What failed before is tried again: the commit must not point to blocks that hold something else.
   Use use(*this);
+  ordered_error_.reset();
+  for (auto& [first, chunk] : waiting_)
+    if (chunk.allocated_in != 0) chunk.failed = false;
   co_await write({.only_ordered = true});
   --names_;
+  if (ordered_error_) co_return std::unexpected(*ordered_error_);
   co_return Result<>{};
 }
 
 bool DirtyData::needed_by_commit(const DirtyChunk& chunk) const {
   const Volume& volume = write_out_.volume();
-  return volume.writable() && !chunk.failed && chunk.allocated_in != 0 &&
-         chunk.allocated_in < volume.journal->running_set() && chunk.allocated_in > volume.journal->committed_set();
+  return volume.writable() && chunk.allocated_in != 0 && chunk.allocated_in < volume.journal->running_set() &&
+         chunk.allocated_in > volume.journal->committed_set();
 }
 
 void DirtyData::cut(Chunks::iterator place, FileRange range) {
@@ -318,7 +322,11 @@ Task<void> DirtyData::drop(FileRange range) {
   for (;;) {
     for (auto place = waiting_.begin(); place != waiting_.end();) {
       auto here = place++;
-      if (!intersection(here->second.range(), range).empty() && !needed_by_commit(here->second)) cut(here, range);
+      if (intersection(here->second.range(), range).empty()) continue;
+      if (needed_by_commit(here->second))
+        here->second.failed = false;  // tried again until it succeeds or the commit has failed
+      else
+        cut(here, range);
     }
     start({.range = range});
     if (!touches(waiting_, range) && !touches(writing_, range)) break;

@@ -5,9 +5,13 @@
 /// change of its blocks makes a new waiting chunk, which is written after it). So reads take a block from the waiting
 /// chunks, else from those being written, else from the disk.
 ///
+/// A write that fails leaves its chunk here, and every write_back() tries again and fails until the data is on the disk
+/// or is dropped.
+///
 /// Ordered data: a chunk whose blocks were allocated by transactions that have not committed, or that such transactions
-/// brought within the file's size, is written before they commit. A write that fails leaves its chunk here, and every
-/// write_back() tries again and fails until the data is on the disk or is dropped.
+/// brought within the file's size, is written before they commit. Where that fails, also when tried once more, the
+/// commit fails and the filesystem withdraws: the file would show, to other nodes and after a crash to this one, what
+/// the device held there before, which may have been somebody else's.
 ///
 /// Shared by the Inode, which stays in memory as long as it has one, and by the coroutines at work on it. The Inode
 /// lets go of it when it is empty and no commit to come names it.
@@ -58,7 +62,7 @@ struct DirtyChunk {
   /// could still be uncommitted.
   std::uint64_t allocated_in = 0;
   Time since;
-  bool failed = false;  ///< its last write failed: tried again only by write_back()
+  bool failed = false;  ///< its last write failed: tried again only by write_back() and write_ordered()
 
   std::uint64_t end() const { return first + blocks; }
   FileRange range() const { return {first, end()}; }
@@ -162,11 +166,12 @@ class DirtyData final
   Chunks waiting_;
   Chunks writing_;
   std::uint64_t waiting_bytes_ = 0;
-  std::uint64_t stream_at_bytes_ = 0;  ///< waiting bytes at which WriteOut starts writing of this inode
-  std::optional<Error> error_;         ///< of the last write that failed
-  Signal changed_;                     ///< a write has ended
-  std::uint64_t named_in_ = 0;         ///< last set of transactions that names this
-  std::uint32_t names_ = 0;            ///< commits to come that will call write_ordered()
+  std::uint64_t stream_at_bytes_ = 0;   ///< waiting bytes at which WriteOut starts writing of this inode
+  std::optional<Error> error_;          ///< of the last write that failed
+  std::optional<Error> ordered_error_;  ///< since write_ordered() began, of the last that a commit needs
+  Signal changed_;                      ///< a write has ended
+  std::uint64_t named_in_ = 0;          ///< last set of transactions that names this
+  std::uint32_t names_ = 0;             ///< commits to come that will call write_ordered()
 };
 
 }  // namespace corral

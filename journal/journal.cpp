@@ -226,7 +226,7 @@ Task<Result<>> Journal::write_commit(Commit& commit, std::uint32_t header_flags)
 namespace {
 Task<void> write_one_ordered(OrderedData& data, Result<>& result) {
   Result<> written = co_await data.write_ordered();
-  if (!written && result) result = std::move(written);
+  if (!written && result) result = std::unexpected(written.error().within("file data that the commit points to"));
 }
 }  // namespace
 
