@@ -71,7 +71,8 @@ struct SlotBytes {
   std::uint8_t health;
   std::uint8_t address_count;
   std::uint8_t name_bytes;
-  std::array<std::uint8_t, 3> reserved;
+  std::uint8_t fenced;
+  std::array<std::uint8_t, 2> reserved;
   std::array<Address, kMostAddresses> addresses;
   std::array<char, kNameMostBytes> name;
   std::array<std::uint8_t, kSlots / 8> hears;  ///< bit n % 8 of byte n / 8
@@ -220,6 +221,7 @@ void encode_slot(const Slot& slot, std::span<std::byte> record) {
   bytes.cycle_ms = slot.cycle_ms;
   bytes.port = slot.port;
   bytes.health = slot.health;
+  bytes.fenced = static_cast<std::uint8_t>(slot.fenced);
   bytes.address_count = static_cast<std::uint8_t>(slot.addresses.size());
   std::ranges::copy(slot.addresses, bytes.addresses.begin());
   bytes.name_bytes = static_cast<std::uint8_t>(slot.name.size());
@@ -245,6 +247,7 @@ Result<Slot> decode_slot(std::span<const std::byte> record, NodeId id) {
             .protocol_version = bytes.protocol_version,
             .cycle_ms = bytes.cycle_ms,
             .health = bytes.health,
+            .fenced = static_cast<FencedLife>(bytes.fenced),
             .port = bytes.port};
   if (bytes.slot != id.value) return fail_corrupt("cluster area: {}: carries number {}", what, bytes.slot.value());
   if (bytes.state > static_cast<std::uint32_t>(SlotState::member))
@@ -252,6 +255,8 @@ Result<Slot> decode_slot(std::span<const std::byte> record, NodeId id) {
   if (bytes.address_count > kMostAddresses || bytes.name_bytes > kNameMostBytes)
     return fail_corrupt("cluster area: {}: {} addresses, name of {} bytes", what, bytes.address_count,
                         bytes.name_bytes);
+  if (bytes.fenced > static_cast<std::uint8_t>(FencedLife::earlier))
+    return fail_corrupt("cluster area: {}: fenced life {} is not known", what, bytes.fenced);
   slot.addresses.assign(bytes.addresses.begin(), bytes.addresses.begin() + bytes.address_count);
   slot.name.assign(bytes.name.begin(), bytes.name.begin() + bytes.name_bytes);
   for (std::uint32_t i = 0; i < kSlots; ++i)

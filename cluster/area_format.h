@@ -90,6 +90,14 @@ enum class SlotState : std::uint32_t {
 };
 
 /// What a node says of itself, and its heartbeat.
+/// Whether a life that was fenced may still have commands on their way to the disk, for all that is known: its host was
+/// not heard of since. The reservation must outlast it.
+enum class FencedLife : std::uint8_t {
+  none = 0,
+  last = 1,     ///< of a free slot: the last life that had it. It has ended when its node comes back.
+  earlier = 2,  ///< another node's, which had the slot before
+};
+
 struct Slot {
   NodeId id{};
   Uuid cluster{};
@@ -101,6 +109,7 @@ struct Slot {
   std::uint32_t protocol_version = 0;
   std::uint32_t cycle_ms = 0;  ///< how long the heartbeat's last reading and writing took, in all
   std::uint8_t health = 0;     ///< 0 to 100: 100 is sound
+  FencedLife fenced = FencedLife::none;
   std::uint16_t port = 0;
   std::vector<Address> addresses{};
   std::string name{};           ///< valid UTF-8 without control characters

@@ -27,6 +27,9 @@ class Fencer {
   virtual Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) = 0;
   /// Gives this process's key up, orderly. `last`: no other node has a slot, so that nothing needs to be kept in force.
   virtual Task<Result<>> leave(bool last) = 0;
+  /// The same where no other node has a slot, but a life that was fenced may still have writes on their way: what keeps
+  /// them off the disk stays in force.
+  virtual Task<Result<>> leave_in_force() { return leave(false); }
 };
 
 }  // namespace corral::cluster

@@ -107,8 +107,7 @@ Task<void> Membership::tell(MembershipEnded event) {
   // The own slot is freed first, where it is to be freed.
   Mutex::Guard guard = co_await own_slot_.lock();
   if (event.why != MembershipEnded::Why::lost) {
-    const bool last = co_await nobody_else_is_there();
-    if (auto left = co_await environment_.fencer.leave(last); !left)
+    if (auto left = co_await give_key_up(); !left)
       environment_.log.warning("membership cannot give its key up: {}", left.error().describe());
   }
   guard.release();
@@ -122,13 +121,19 @@ Task<void> Membership::tell(MembershipEnded event) {
   environment_.user.ended(event);
 }
 
-/// Read anew: of nodes that leave at the same time, whose slots are free before they look, one at least finds itself
-/// alone.
-Task<bool> Membership::nobody_else_is_there() {
+/// The slots are read anew: of nodes that leave at the same time, whose slots are free before they look, one at least
+/// finds itself alone.
+Task<Result<>> Membership::give_key_up() {
   auto slots = co_await environment_.area.read_slots(core_.journals());
-  co_return slots&& std::ranges::none_of(*slots, [this](const FoundSlot& found) {
-    return !found.slot || (found.slot->state != SlotState::free && found.slot->member() != core_.self());
-  });
+  const bool alone =
+      slots && std::ranges::none_of(*slots, [this](const FoundSlot& found) {
+        return !found.slot || (found.slot->state != SlotState::free && found.slot->member() != core_.self());
+      });
+  const bool fenced_may_write = alone && std::ranges::any_of(*slots, [](const FoundSlot& found) {
+                                  return found.slot->fenced != FencedLife::none;
+                                });
+  if (fenced_may_write) co_return co_await environment_.fencer.leave_in_force();
+  co_return co_await environment_.fencer.leave(alone);
 }
 
 Task<Result<Scan>> Membership::scan() {
@@ -228,18 +233,23 @@ Task<void> Membership::carry_out(RecordView action) {
   perform(core_.recorded(environment_.executor.now(), result));
 }
 
-Task<Result<>> Membership::free_slot(Member member) {
+Task<Result<>> Membership::free_slot(FreeSlot action) {
+  const Member member = action.member;
   Mutex::Guard guard = co_await own_slot_.lock();
   CO_TRY(FoundSlot found, co_await environment_.area.read_slot(member.node));
   if (found.slot && found.slot->incarnation != member.incarnation) co_return Result<>{};
   CO_TRY(Header header, co_await environment_.area.read_header());
   Slot slot{.id = member.node, .cluster = header.cluster, .incarnation = member.incarnation};
   if (found.slot) slot.name = found.slot->name;
+  if (found.slot && found.slot->fenced == FencedLife::earlier)
+    slot.fenced = FencedLife::earlier;
+  else if (action.may_write)
+    slot.fenced = FencedLife::last;
   co_return co_await environment_.area.write_slot(slot);
 }
 
 Task<void> Membership::carry_out(FreeSlot action) {
-  const Result<> result = co_await free_slot(action.member);
+  const Result<> result = co_await free_slot(action);
   if (!result)
     environment_.log.warning("membership cannot free the slot of {}: {}", action.member.describe(),
                              result.error().describe());

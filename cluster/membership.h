@@ -97,14 +97,14 @@ class Membership final : private LinkUser {
   void perform_one(Action action);
   Task<void> scan_loop();
   Task<void> heartbeat_loop();
-  Task<bool> nobody_else_is_there();
+  Task<Result<>> give_key_up();
   Task<Result<Scan>> scan();
   Task<Result<>> write_claim(ClaimSlot action);
   Task<void> carry_out(ClaimSlot action);
   Task<void> carry_out(FenceNode action);
   Task<void> carry_out(RecordView action);
   Task<void> carry_out(FreeSlot action);
-  Task<Result<>> free_slot(Member member);
+  Task<Result<>> free_slot(FreeSlot action);
   void update_peers();
   void note_suspects();
   Task<void> tell(MembershipEnded event);

@@ -192,6 +192,7 @@ Slot MembershipCore::own_slot(SlotState state) {
             .view = view_.number,
             .protocol_version = options_.protocol_version,
             .health = options_.health,
+            .fenced = fenced_before_,
             .port = options_.port,
             .addresses = options_.addresses,
             .name = options_.name,

@@ -71,6 +71,7 @@ struct RecordView {
 /// Write the slot as free if this life still holds it.
 struct FreeSlot {
   Member member;
+  bool may_write = false;  ///< it was fenced, and nothing tells that it has ended (FencedLife)
 };
 /// Read the area now, not only when the interval has passed: there is something to go on with.
 struct LookAgain {};
@@ -189,6 +190,7 @@ class MembershipCore {
   bool joins(NodeId node) const;
   std::vector<Member> earlier_members(const View& view) const;
   bool process_ended(Member member) const;
+  bool is_back(Member member) const;
   bool is_dead(Member member) const;
   bool is_gone(Member member) const;
   bool hears(Member member) const { return connected_.contains(member); }
@@ -197,6 +199,7 @@ class MembershipCore {
   void take_prepare(Member from, const MembershipMessage& message);
 
   // membership_join.cpp: from starting to member
+  int cost_of(const Slot& free) const;
   void look_for_slot(const Scan& scan);
   void claim(NodeId node, std::optional<Member> victim);
   void check_claim(const Scan& scan);
@@ -234,7 +237,8 @@ class MembershipCore {
 
   Member self_{};
   std::uint64_t heartbeat_ = 0;
-  std::uint32_t attempts_ = 0;  ///< claims made
+  std::uint32_t attempts_ = 0;                   ///< claims made
+  FencedLife fenced_before_ = FencedLife::none;  ///< what the own slot remembers of those who had it
   std::optional<Time> first_scan_;
   std::optional<Time> claim_written_;
   std::optional<Time> asking_since_;

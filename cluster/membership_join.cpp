@@ -5,6 +5,15 @@
 
 namespace corral::cluster {
 
+/// The lower the better: the own one of old, which says more than others about the life that had it; then one of which
+/// nothing has to be remembered.
+int MembershipCore::cost_of(const Slot& free) const {
+  const bool own = free.name == options_.name;
+  const bool fenced = free.fenced != FencedLife::none;
+  if (own) return fenced ? 0 : 1;
+  return fenced ? 3 : 2;
+}
+
 /// Claims a free slot; where there is none and everybody is dead, a dead node's.
 void MembershipCore::look_for_slot(const Scan& scan) {
   std::vector<NodeId> free;
@@ -17,9 +26,10 @@ void MembershipCore::look_for_slot(const Scan& scan) {
     if (slot->state != SlotState::free && monitor_.life(node) == Life::dead) dead.push_back(node);
   }
   if (!free.empty()) {
-    auto own = std::ranges::find_if(free, [this](NodeId node) { return monitor_.slot(node)->name == options_.name; });
-    const std::size_t any = attempts_ == 0 ? 0 : random_.below(free.size());
-    return claim(own != free.end() ? *own : free[any], std::nullopt);
+    const auto cost = [this](NodeId node) { return cost_of(*monitor_.slot(node)); };
+    const int least = cost(*std::ranges::min_element(free, {}, cost));
+    std::erase_if(free, [&](NodeId node) { return cost(node) != least; });
+    return claim(free[attempts_ == 0 ? 0 : random_.below(free.size())], std::nullopt);
   }
   if (dead.size() == options_.journals) {
     const NodeId node = dead[random_.below(dead.size())];
@@ -36,6 +46,9 @@ void MembershipCore::claim(NodeId node, std::optional<Member> victim) {
   ++attempts_;
   const Slot* found = monitor_.slot(node);
   self_ = {node, std::max(options_.incarnation + attempts_, found->incarnation + 1)};
+  // Of a node that has come back the former life has ended. Another's is remembered without its name.
+  const bool another = found->name != options_.name && (victim || found->fenced == FencedLife::last);
+  fenced_before_ = another || found->fenced == FencedLife::earlier ? FencedLife::earlier : FencedLife::none;
   claim_written_.reset();
   asking_since_.reset();
   phase_ = Phase::claiming;

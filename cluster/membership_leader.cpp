@@ -25,6 +25,14 @@ bool MembershipCore::process_ended(Member member) const {
          monitor_.silence(member.node) >= timing_.ended_after;
 }
 
+/// True when its node has another slot by now: its next life does not begin before the last has ended.
+bool MembershipCore::is_back(Member member) const {
+  if (!monitor_.holds(member)) return false;
+  const std::string& name = monitor_.slot(member.node)->name;
+  return std::ranges::any_of(monitor_.occupied(),
+                             [&](const Slot* other) { return other->id != member.node && other->name == name; });
+}
+
 bool MembershipCore::is_dead(Member member) const {
   return monitor_.life(member.node) == Life::dead || process_ended(member);
 }
@@ -314,7 +322,7 @@ void MembershipCore::recover_when_gone(Member member, bool dead) {
 
 Actions MembershipCore::recovered(Member member) {
   if (phase_ == Phase::ended || recovering_.erase(member) == 0) return {};
-  actions_.push_back(FreeSlot{member});
+  actions_.push_back(FreeSlot{member, !process_ended(member) && !is_back(member)});
   if (!monitor_.holds(member) && awaiting_recovery_.erase(member) > 0) actions_.push_back(NodeRecovered{member});
   return take();
 }

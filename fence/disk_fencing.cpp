@@ -138,6 +138,18 @@ Task<Result<>> DiskFencing::fence(std::string node) {
   co_return done ? left : done;
 }
 
+/// The administrator says that nothing of them is on its way any more.
+Task<Result<>> DiskFencing::forget_fenced_lives() {
+  CO_TRY(std::vector<cluster::FoundSlot> found, co_await area_.read_slots(cluster::kSlots));
+  for (cluster::FoundSlot& one : found) {
+    if (!one.slot || one.slot->state != cluster::SlotState::free || one.slot->fenced == cluster::FencedLife::none)
+      continue;
+    one.slot->fenced = cluster::FencedLife::none;
+    CO_TRY_VOID(co_await area_.write_slot(*std::move(one.slot)));
+  }
+  co_return Result<>{};
+}
+
 Task<Result<std::vector<ReservationKey>>> DiskFencing::clear_stale() {
   CO_TRY(ReservationCapabilities can, co_await capabilities());
   CO_TRY(std::vector<cluster::Slot> slots, co_await occupied_slots());
@@ -153,6 +165,7 @@ Task<Result<std::vector<ReservationKey>>> DiskFencing::clear_stale() {
   for (ReservationKey key : stale) {
     if (done && key != access.key) done = co_await device_->reservations()->preempt(access.key, key);
   }
+  if (done && slots.empty()) done = co_await forget_fenced_lives();
   // What this nexus was registered under may be stale itself.
   if (std::ranges::find(stale, access.key) != stale.end()) access.is_ours = true;
   Result<> left = co_await leave(access, can);

@@ -49,6 +49,7 @@ class DiskFencing {
   Task<Result<ReservationCapabilities>> capabilities();
   Task<Result<Access>> register_here(ReservationCapabilities can);
   Task<Result<>> fence_as(Access access, ReservationCapabilities can, Member victim);
+  Task<Result<>> forget_fenced_lives();
   Task<Result<>> leave(Access access, ReservationCapabilities can);
 
   Executor* executor_;

@@ -150,10 +150,32 @@ Task<Result<>> ReservationFencer::leave(bool last) {
     bool aborted = false;
     CO_TRY_VOID(co_await remove_key(state.holder, aborted));
   }
-  own_ = {};
   const bool others = !last && std::ranges::any_of(keys.keys, [own](ReservationKey key) { return key != own; });
   // Unregistering would end the reservation, and let the fenced write until another one is made.
-  if (!keys.contains(own) || (state.holder == own && others)) co_return Result<>{};
+  if (state.holder == own && others) {
+    own_ = {};
+    co_return Result<>{};
+  }
+  co_return co_await give_up_key(keys);
+}
+
+Task<Result<>> ReservationFencer::leave_in_force() {
+  Mutex::Guard turn = co_await turn_.lock();
+  if (!own_) co_return Result<>{};
+  CO_TRY(ReservationState state, co_await reservations_.read_reservation());
+  CO_TRY(RegisteredKeys keys, co_await reservations_.read_keys());
+  if (state.holder != own_) co_return co_await give_up_key(keys);
+  log_.warning(
+      "the disk's reservation stays, held by key {:016x}: a node that was fenced has not come back since, and "
+      "what it had sent may still arrive; when it is known to be off, \"corral fence clear --stale\" ends it",
+      own_.value);
+  own_ = {};
+  co_return Result<>{};
+}
+
+Task<Result<>> ReservationFencer::give_up_key(const RegisteredKeys& keys) {
+  const ReservationKey own = std::exchange(own_, {});
+  if (!keys.contains(own)) co_return Result<>{};
   Result<> left = co_await reservations_.register_key(own, {}, persist());
   if (!left && left.error().code() == EBADE) co_return Result<>{};
   co_return left;

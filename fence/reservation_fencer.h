@@ -8,7 +8,7 @@
 ///
 /// The reservation ends when its holder unregisters. So a holder that leaves only stops writing; the others remove its
 /// key by PREEMPT, which hands the reservation over without a gap (maintain()). The last one to leave ends it, whoever
-/// holds it: programs that work on an unmounted volume have no key.
+/// holds it: programs that work on an unmounted volume have no key. Where a fenced life was not seen to end it stays.
 ///
 /// Where the disk has lost all registrations (it does not keep them over a power loss), members register anew and make
 /// the reservation when all are there. Who finds a reservation without its own key has been fenced.
@@ -33,12 +33,15 @@ class ReservationFencer final : public cluster::Fencer {
   Task<Result<>> fence(Member victim) override;
   Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) override;
   Task<Result<>> leave(bool last) override;
+  Task<Result<>> leave_in_force() override;
 
  private:
   Task<Result<>> register_own(ReservationKey key);
   Task<Result<>> reserve_if_free();
   Task<Result<>> remove_key(ReservationKey victim, bool& aborted);
   Task<Result<>> settle_in_flight();
+  /// Unregisters, which ends the reservation if this node holds it.
+  Task<Result<>> give_up_key(const RegisteredKeys& keys);
   bool persist() const { return can_.persist_through_power_loss; }
   std::unexpected<Error> own_key_lost() const;
 

@@ -221,6 +221,38 @@ TEST_CASE("who was to look for inodes without a name dies as well, and the next 
   }
 }
 
+TEST_CASE("what a fenced node had sent arrives after all others have unmounted, and changes nothing", "[coherence]") {
+  const std::uint64_t seed = fresh_seed();
+  INFO("CORRAL_SEED=" << seed);
+  MountedCluster cluster(3, seed);
+  const BlockNo file = cluster.must(create(cluster[2], cluster.root(), "file", regular()));
+  cluster.must(write(cluster[2], file, 0, std::string(100'000, 'x')));
+  SimulatedDevice& device = cluster.nodes[2]->device;
+  const std::uint64_t fault = device.add_fault({.effect = SimulatedFault::Effect::stuck});
+  const auto recovered = [&cluster] {
+    return std::ranges::all_of(cluster.nodes, [&](const auto& node) {
+      return node == cluster.nodes[2] || (node->node->unrecovered().empty() && node->node->lock_manager().running() &&
+                                          node->node->lock_manager().view().members.size() == 2);
+    });
+  };
+  const Time deadline = cluster.clock.now() + 600s;
+  cluster.clock.run_until(cluster.executor, [&] { return recovered() || cluster.clock.now() > deadline; });
+  REQUIRE(recovered());
+  cluster.unmount(0);
+  cluster.unmount(1);
+  const DiskImage unmounted = cluster.disk.contents();
+  device.remove_fault(fault);
+  cluster.run(sleep(cluster.executor, 60s));
+  CHECK((cluster.disk.contents() == unmounted));
+  // It comes back: its old life has ended, and so may the reservation.
+  cluster.kill(2);
+  cluster.mount(2);
+  cluster.unmount(2);
+  CHECK(cluster.disk.reservations().reservation().type == ReservationType::none);
+  CHECK(cluster.disk.reservations().keys().keys.empty());
+  cluster.check_volume();
+}
+
 TEST_CASE("a node that does not reach the disk answers nothing from memory, and is fenced", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);

@@ -37,6 +37,7 @@ Slot sample_slot() {
             .protocol_version = 1,
             .cycle_ms = 4,
             .health = 100,
+            .fenced = FencedLife::earlier,
             .port = 7007,
             .name = "node-a.example"};
   slot.addresses = {Address{0xFE, 0x80}, Address{}};
@@ -117,6 +118,10 @@ TEST_CASE("records with a right checksum and wrong contents are refused") {
   CHECK_FALSE(decode_view(record.span()));
   Slot slot = sample_slot();
   slot.incarnation = {};
+  encode_slot(slot, record.span());
+  CHECK_FALSE(decode_slot(record.span(), NodeId(3)));
+  slot = sample_slot();
+  slot.fenced = static_cast<FencedLife>(3);
   encode_slot(slot, record.span());
   CHECK_FALSE(decode_slot(record.span(), NodeId(3)));
   slot = sample_slot();

@@ -153,6 +153,30 @@ TEST_CASE("the reservation outlives the node that made it") {
   }
 }
 
+TEST_CASE("where a fenced life may still write the reservation outlasts the last one to leave") {
+  for (const std::size_t holder : {0u, 1u}) {
+    INFO("holder " << holder);
+    Nodes nodes;
+    const std::size_t other = 1 - holder;
+    nodes.admit(holder);
+    nodes.admit(other);
+    nodes.admit(2);
+    REQUIRE(nodes.reservation().holder == ReservationKey(nodes.key(holder)));
+    REQUIRE(nodes.fence(other, 2) == 0);
+    must(nodes.run(nodes.fencers[holder]->leave(false)));
+    must(nodes.run(nodes.fencers[other]->leave_in_force()));
+    CHECK(nodes.reservation().type == ReservationType::write_exclusive_registrants_only);
+    CHECK(nodes.write(2) == EBADE);
+    // The next one takes it over, and can end it.
+    nodes.admit(1);
+    must(nodes.maintain(1, {nodes.key(1)}));
+    CHECK(nodes.reservation().holder == ReservationKey(nodes.key(1)));
+    must(nodes.run(nodes.fencers[1]->leave(true)));
+    CHECK(nodes.reservation().type == ReservationType::none);
+    CHECK(nodes.disk.reservations().keys().keys.empty());
+  }
+}
+
 TEST_CASE("when all leave at once the reservation ends, in whichever order they come to it") {
   for (const bool holder_first : {true, false}) {
     for (const bool both_find_themselves_last : {true, false}) {
