@@ -64,6 +64,12 @@ TEST_CASE("seeds in which nobody got on", "[simulation]") {
   }
 }
 
+TEST_CASE("a fenced node's answer that comes when its disk does is no answer", "[simulation]") {
+  INFO("replay with: corral-sim --seed 51 --time 60");
+  const SimulationReport report = run(51, 60s);
+  if (report.wrong) FAIL(*report.wrong);
+}
+
 TEST_CASE("a scenario that does not exist is refused", "[simulation]") {
   SimulationOptions options;
   options.scenario = "bliss";

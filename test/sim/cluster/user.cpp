@@ -33,8 +33,19 @@ void User::tell(const std::string& deed, int error) {
   simulation_.trace.line(host_.name(), "op", "life {} {}: {}", life_, deed, error);
 }
 
+/// The front of a mount gives no answer of a node that is lost, and holds those of one that is not certain to be a
+/// member (Front::judge_answer). Here such a request is never answered, as if its process had been killed.
+bool User::answers_leave() const {
+  return host_.state() != Host::State::lost && host_.filesystem().glocks().lock_space().certain();
+}
+
 bool User::end(const Entry& entry, int error, std::initializer_list<int> answers) {
-  if (error == 0 || std::ranges::find(answers, error) != answers.end()) {
+  const bool answers_deed = error == 0 || std::ranges::find(answers, error) != answers.end();
+  if (answers_deed && !answers_leave()) {
+    tell(entry->describe() + ", not answered", EIO);
+    return false;
+  }
+  if (answers_deed) {
     entry->error = error;
     entry->end = objects_.next_step();
     tell(entry->describe(), error);

@@ -42,6 +42,7 @@ class User {
   void tell(const std::string& deed, int error);
   /// Whether the node's state explains an error of the device's.
   bool excused() const;
+  bool answers_leave() const;
   Deed draw_deed();
   Task<void> act(Deed deed);
 
