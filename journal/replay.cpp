@@ -2,6 +2,8 @@
 
 #include <array>
 #include <chrono>
+#include <optional>
+#include <utility>
 
 #include "base/aligned_buffer.h"
 #include "base/planted_bug.h"
@@ -41,19 +43,42 @@ Task<Result<>> write_header(const ReplayJob& job, LogEnd& end, std::uint32_t tai
   co_return Result<>();
 }
 
-/// What the node has counted and not moved into the master file yet stands in its own file, and in every header that is
-/// not clean: the kernel's replay believes the header. Zeros where the file is damaged, which whoever opens it tells.
-Task<Result<LogHeaderExtras>> read_local_statfs(const ReplayJob& job) {
+/// The node's statfs file; none where it is damaged, which whoever opens it tells.
+Task<Result<std::optional<AlignedBuffer>>> read_local_statfs(const ReplayJob& job) {
   const Geometry& geometry = job.journal.geometry;
-  LogHeaderExtras extras;
   if (!check_pointer(job.local_statfs, geometry.superblock(), "statfs file", geometry, job.volume_blocks))
-    co_return extras;
+    co_return std::nullopt;
   AlignedBuffer block(geometry.block_size(), false);
   CO_TRY_VOID(co_await job.journal.device.read(geometry.offset_bytes(job.local_statfs), block.span()));
-  if (!check_dinode(block.span(), job.local_statfs, geometry)) co_return extras;
+  if (!check_dinode(block.span(), job.local_statfs, geometry)) co_return std::nullopt;
   const auto& dinode = view<Dinode>(block.span());
-  if (dinode.height != 0 || dinode.size < sizeof(StatfsChange)) co_return extras;
-  const auto& counts = view<StatfsChange>(block.span(), sizeof(Dinode));
+  if (dinode.height != 0 || dinode.size < sizeof(StatfsChange)) co_return std::nullopt;
+  co_return std::move(block);
+}
+
+/// What the node had counted stands in its file, and in every header: the kernel's replay believes the header. They
+/// differ only where a damaged part of the log was skipped; then the header is right.
+Task<Result<>> believe_head(const ReplayJob& job, const LogHeaderExtras& head) {
+  if (!head.statfs_inode || head.statfs_inode != job.local_statfs) co_return Result<>();
+  CO_TRY(std::optional<AlignedBuffer> local, co_await read_local_statfs(job));
+  if (!local) co_return Result<>();
+  auto& counts = view<StatfsChange>(local->span(), sizeof(Dinode));
+  const auto total = static_cast<std::uint64_t>(head.local_total);
+  const auto free = static_cast<std::uint64_t>(head.local_free);
+  const auto dinodes = static_cast<std::uint64_t>(head.local_dinodes);
+  if (counts.total == total && counts.free == free && counts.dinodes == dinodes) co_return Result<>();
+  counts.total = total;
+  counts.free = free;
+  counts.dinodes = dinodes;
+  co_return co_await job.journal.device.write(job.journal.geometry.offset_bytes(job.local_statfs),
+                                              std::as_const(*local).span(), WriteMode::cached);
+}
+
+Task<Result<LogHeaderExtras>> local_change(const ReplayJob& job) {
+  LogHeaderExtras extras;
+  CO_TRY(const std::optional<AlignedBuffer> local, co_await read_local_statfs(job));
+  if (!local) co_return extras;
+  const auto& counts = view<StatfsChange>(local->span(), sizeof(Dinode));
   extras.statfs_inode = job.local_statfs;
   extras.local_total = static_cast<std::int64_t>(counts.total.value());
   extras.local_free = static_cast<std::int64_t>(counts.free.value());
@@ -65,7 +90,7 @@ Task<Result<LogHeaderExtras>> read_local_statfs(const ReplayJob& job) {
 Task<Result<>> end_log(const ReplayJob& job, ReplayReport& report) {
   LogEnd end{report.next_block, report.next_sequence};
   if (job.afterwards != JournalUse::none) {
-    CO_TRY(const LogHeaderExtras extras, co_await read_local_statfs(job));
+    CO_TRY(const LogHeaderExtras extras, co_await local_change(job));
     CO_TRY_VOID(co_await write_header(job, end, end.block, kLogHeadRecovery, extras));
   } else {
     CO_TRY_VOID(co_await write_header(job, end, 0, kLogHeadUnmount | kLogHeadRecovery, {}));
@@ -78,6 +103,7 @@ Task<Result<>> end_log(const ReplayJob& job, ReplayReport& report) {
 Task<Result<>> write_volume(const ReplayJob& job, ReplayReport& report) {
   if (!planted(PlantedBug::replay_skips_blocks))
     CO_TRY_VOID(co_await write_in_place(job.journal, report.head.tail, report.plan.blocks));
+  CO_TRY_VOID(co_await believe_head(job, report.head.extras));
   if (!planted(PlantedBug::replay_skips_flush)) CO_TRY_VOID(co_await job.journal.device.flush());
   co_return co_await end_log(job, report);
 }

@@ -75,6 +75,7 @@ Task<Result<>> OfflineTransaction::commit(Executor& executor, WallTime now, Logg
     CO_TRY_VOID(co_await device.write(next_place(), bytes.span(), WriteMode::cached));
   CO_TRY_VOID(co_await device.flush());
 
+  // What the node had counted is not said again: it may be among the changes.
   const AlignedBuffer header = encode_log_header(geometry, map,
                                                  {.journal = first,
                                                   .journal_inode = journal.inode,
@@ -82,8 +83,7 @@ Task<Result<>> OfflineTransaction::commit(Executor& executor, WallTime now, Logg
                                                   .flags = kLogHeadFlushNormal | kLogHeadUserspace,
                                                   .tail = report.next_block,
                                                   .block = position,
-                                                  .time = now,
-                                                  .extras = report.head.extras});
+                                                  .time = now});
   // With this header the changes are made, whatever happens.
   CO_TRY_VOID(co_await device.write(next_place(), header.span(), WriteMode::write_through));
   CO_TRY_VOID(co_await replay_offline(executor, volume_, {.dry_run = false, .only = first}, log));
