@@ -83,7 +83,8 @@ Task<Result<>> OfflineTransaction::commit(Executor& executor, WallTime now, Logg
                                                   .flags = kLogHeadFlushNormal | kLogHeadUserspace,
                                                   .tail = report.next_block,
                                                   .block = position,
-                                                  .time = now});
+                                                  .time = now,
+                                                  .extras = {}});
   // With this header the changes are made, whatever happens.
   CO_TRY_VOID(co_await device.write(next_place(), header.span(), WriteMode::write_through));
   CO_TRY_VOID(co_await replay_offline(executor, volume_, {.dry_run = false, .only = first}, log));
