@@ -205,6 +205,7 @@ class MembershipCore {
   void elect(const Scan& scan);
   bool may_live(Member member) const;
   bool a_member_may_live() const;
+  std::optional<Member> unheard_member() const;
   bool a_lower_joiner_may_live() const;
 
   // membership_leader.cpp: arbitration, and the leader's work

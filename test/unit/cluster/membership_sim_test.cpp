@@ -220,6 +220,33 @@ TEST_CASE("a connection lost in one direction takes one node out, not the cluste
   });
 }
 
+TEST_CASE("who does not hear every member is not let in, is told whom, and costs nobody anything", "[sim]") {
+  for_seeds(20, [](std::uint64_t seed) {
+    SimulatedCluster cluster({.seed = seed, .nodes = 4});
+    for (std::uint32_t i = 0; i < 3; ++i)
+      cluster.start(i);
+    expect(cluster, 60s, {0, 1, 2});
+    const ViewNumber before = cluster.node(0).membership->core().view().number;
+    // The slot that it will take.
+    const NodeId last = NodeId(3);
+    const auto unheard = static_cast<std::uint32_t>(seed % 3);
+    cluster.network.cut(last, cluster.node(unheard).self().node);
+    if (seed % 2 == 0) cluster.network.cut(cluster.node(unheard).self().node, last);
+    cluster.start(3);
+    const bool refused = cluster.run_until(60s, [&] { return cluster.node(3).end.has_value(); });
+    INFO(cluster.describe());
+    REQUIRE(refused);
+    CHECK(cluster.node(3).end->why == MembershipEnded::Why::refused);
+    CHECK(cluster.node(3).end->reason.describe().find("node " + cluster.node(unheard).name + " lives") !=
+          std::string::npos);
+    CHECK(cluster.agreed({0, 1, 2}));
+    CHECK(cluster.node(0).membership->core().view().number == before);
+    cluster.network.heal_all();
+    cluster.start(3);
+    expect(cluster, 60s, indexes(0, 4));
+  });
+}
+
 TEST_CASE("a connection that breaks and comes back gives a new view of the same members", "[sim]") {
   for_seeds(20, [](std::uint64_t seed) {
     SimulatedCluster cluster({.seed = seed, .nodes = 3});
