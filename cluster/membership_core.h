@@ -68,7 +68,7 @@ struct FenceNode {
 struct RecordView {
   ViewRecord record;
 };
-/// Write the slot as free if this life still holds it.
+/// Write the slot as free if this life still holds it; then call slot_freed().
 struct FreeSlot {
   Member member;
 };
@@ -136,6 +136,8 @@ class MembershipCore {
   Actions received(Time now, Member from, const MembershipMessage& message);
   /// The layer above has replayed the journal.
   Actions recovered(Member member);
+  /// What FreeSlot asked for was done (or why not).
+  void slot_freed(Member member, const Result<>& result);
   /// After a first view: the layer above has replayed every dirty journal.
   void journals_replayed() { replaying_all_ = false; }
   /// The layer above uses its journal no more, which is clean: leave the cluster.
@@ -264,6 +266,7 @@ class MembershipCore {
   std::set<Member> fencing_;            ///< asked for, no answer yet
   std::map<Member, Time> fenced_;       ///< verified, when
   std::set<Member> recovering_;         ///< handed to the layer above
+  std::set<Member> freeing_;            ///< recovered; their slots are not seen to be free yet
   std::set<Member> awaiting_recovery_;  ///< gone from a view, not known to be recovered
   bool replaying_all_ = false;          ///< in a first view, until every dirty journal was replayed
   std::optional<Change> change_;

@@ -114,6 +114,21 @@ TEST_CASE("a node dies, leader or not, and comes back", "[sim]") {
   });
 }
 
+TEST_CASE("on a slow disk, too, a dead node is recovered once", "[sim]") {
+  for_seeds(20, [](std::uint64_t seed) {
+    SimulatedCluster cluster({.seed = seed, .nodes = 3});
+    start_all(cluster);
+    // To free a slot takes longer than from one reading of the slots to the next.
+    for (const auto& node : cluster.nodes)
+      node->path.delay = 400ms;
+    cluster.kill(static_cast<std::uint32_t>(seed % 3));
+    std::vector<std::uint32_t> rest = indexes(0, 3);
+    rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(seed % 3));
+    expect(cluster, 60s, rest);
+    cluster.run_for(10s);
+  });
+}
+
 TEST_CASE("a process that has ended is not waited for", "[sim]") {
   for_seeds(30, [](std::uint64_t seed) {
     SimulatedCluster cluster({.seed = seed, .nodes = 4});
