@@ -170,7 +170,7 @@ TEST_CASE("a node that does not reach the disk answers nothing from memory, and 
   cluster.check_volume();
 }
 
-TEST_CASE("what a node has under way on the disk when it is lost, or leaves, keeps its memory", "[coherence]") {
+TEST_CASE("what a lost or a leaving node has under way on the disk keeps its memory", "[coherence]") {
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
   MountedCluster cluster(3, seed);
