@@ -74,7 +74,8 @@ class KillLoop(cluster.ClusterTest):
                                       self.network.inside(number)))
 
     def say(self, text):
-        print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
+        now = time.monotonic()
+        print(f"{now:.1f}, after {now - self.began:.1f} s: {text}", flush=True)
 
     def start_users(self):
         os.mkdir(self.nodes[0].path("work"))

@@ -453,7 +453,7 @@ class Read(Work):
         else:
             oldest = min(versions_of(name, data), default=0)
         if oldest < before:
-            raise Stale(f"{name} shows {oldest} where {before} was synced before it was opened")
+            raise Stale(f"{name} shows {oldest} of node {other} where {before} was synced before it was opened")
 
 
 class User:
@@ -487,7 +487,7 @@ class User:
                 time.sleep(0.05)
                 continue
             self.board.resting(self.node, work.kind, 0)
-            losses = self.board.losses(self.node)
+            losses, began = self.board.losses(self.node), time.monotonic()
             try:
                 self.timed(work, work.step if is_open else work.begin)
                 is_open = True
@@ -495,7 +495,7 @@ class User:
             except Stale as stale:
                 time.sleep(LOSS_KNOWN_SECONDS)
                 if self.board.losses(self.node) == losses:
-                    self.complain(work, str(stale))
+                    self.complain(work, f"{stale}, in a look at it that began at {began:.3f}")
             except OSError as error:
                 # ENOENT: nothing is mounted.
                 if error.errno not in ERRORS_OF_LOSS and not (error.errno == errno.ENOENT and not is_open):
