@@ -253,6 +253,7 @@ Task<void> Membership::carry_out(FreeSlot action) {
   if (!result)
     environment_.log.warning("membership cannot free the slot of {}: {}", action.member.describe(),
                              result.error().describe());
+  core_.slot_freed(action.member, result);
 }
 
 /// Everybody whose slot is in use, this life excepted.

@@ -107,6 +107,12 @@ void MembershipCore::check_record(const Scan& scan) {
 }
 
 void MembershipCore::notice_recovered() {
+  // By this node. The slot may be another's already, without ever having been seen free.
+  std::erase_if(freeing_, [this](const Member& member) {
+    if (monitor_.holds(member)) return false;
+    if (awaiting_recovery_.erase(member) > 0) actions_.push_back(NodeRecovered{member});
+    return true;
+  });
   for (auto gone = awaiting_recovery_.begin(); gone != awaiting_recovery_.end();) {
     const Slot* slot = monitor_.slot(gone->node);
     const bool freed = slot != nullptr && monitor_.last_scan() >= installed_ && slot->state == SlotState::free;

@@ -68,7 +68,7 @@ struct FenceNode {
 struct RecordView {
   ViewRecord record;
 };
-/// Write the slot as free if this life still holds it.
+/// Write the slot as free if this life still holds it; then call slot_freed().
 struct FreeSlot {
   Member member;
   bool may_write = false;  ///< it was fenced, and nothing tells that it has ended (FencedLife)
@@ -137,6 +137,8 @@ class MembershipCore {
   Actions received(Time now, Member from, const MembershipMessage& message);
   /// The layer above has replayed the journal.
   Actions recovered(Member member);
+  /// What FreeSlot asked for was done (or why not).
+  void slot_freed(Member member, const Result<>& result);
   /// After a first view: the layer above has replayed every dirty journal.
   void journals_replayed() { replaying_all_ = false; }
   /// The layer above uses its journal no more, which is clean: leave the cluster.
@@ -208,6 +210,7 @@ class MembershipCore {
   void elect(const Scan& scan);
   bool may_live(Member member) const;
   bool a_member_may_live() const;
+  std::optional<Member> unheard_member() const;
   bool a_lower_joiner_may_live() const;
 
   // membership_leader.cpp: arbitration, and the leader's work
@@ -267,6 +270,7 @@ class MembershipCore {
   std::set<Member> fencing_;            ///< asked for, no answer yet
   std::map<Member, Time> fenced_;       ///< verified, when
   std::set<Member> recovering_;         ///< handed to the layer above
+  std::set<Member> freeing_;            ///< recovered; their slots are not seen to be free yet
   std::set<Member> awaiting_recovery_;  ///< gone from a view, not known to be recovered
   bool replaying_all_ = false;          ///< in a first view, until every dirty journal was replayed
   std::optional<Change> change_;

@@ -96,6 +96,14 @@ bool MembershipCore::a_lower_joiner_may_live() const {
   });
 }
 
+/// A member of the recorded view that may live, and that this node does not hear.
+std::optional<Member> MembershipCore::unheard_member() const {
+  for (const Member& member : record_.view.members) {
+    if (may_live(member) && !hears(member)) return member;
+  }
+  return std::nullopt;
+}
+
 void MembershipCore::ask(const Scan& scan) {
   const Slot* own = monitor_.slot(self_.node);
   if (own != nullptr && !monitor_.holds(self_)) {
@@ -109,14 +117,15 @@ void MembershipCore::ask(const Scan& scan) {
     return install(scan.ended, record_.view, false);
   }
   if (a_member_may_live()) {
-    bool reachable = false;
-    for (const Member& member : record_.view.members) {
-      reachable |= hears(member);
-      send(member, {.type = MembershipMessage::Type::join, .number = options_.protocol_version});
+    const std::optional<Member> unheard = unheard_member();
+    if (!unheard) {
+      asking_since_ = scan.ended;
+      for (const Member& member : record_.view.members)
+        send(member, {.type = MembershipMessage::Type::join, .number = options_.protocol_version});
     }
-    if (reachable) asking_since_ = scan.ended;
+    // Let in without hearing all, it would split the members, and one of them would be fenced.
     if (scan.ended - *asking_since_ <= 3 * timing_.failure_timeout) return;
-    const Slot* member = monitor_.slot(record_.view.members.front().node);
+    const Slot* member = monitor_.slot(unheard->node);
     actions_.push_back(FreeSlot{self_});
     return end(MembershipEnded::Why::refused,
                Error(EHOSTUNREACH, fmt::format("node {} lives, as its heartbeat on the disk shows, but there is no "

@@ -311,7 +311,7 @@ void MembershipCore::drive_recovery() {
 }
 
 void MembershipCore::recover_when_gone(Member member, bool dead) {
-  if (recovering_.contains(member)) return;
+  if (recovering_.contains(member) || freeing_.contains(member)) return;
   if (is_gone(member) || (dead && planted(PlantedBug::unfenced_recovery))) {
     recovering_.insert(member);
     actions_.push_back(RecoverNode{member});
@@ -322,9 +322,16 @@ void MembershipCore::recover_when_gone(Member member, bool dead) {
 
 Actions MembershipCore::recovered(Member member) {
   if (phase_ == Phase::ended || recovering_.erase(member) == 0) return {};
+  // Read before it is free, the slot must not make it recovered once more: its journal is about to be another's.
+  freeing_.insert(member);
   actions_.push_back(FreeSlot{member, !process_ended(member) && !is_back(member)});
   if (!monitor_.holds(member) && awaiting_recovery_.erase(member) > 0) actions_.push_back(NodeRecovered{member});
   return take();
+}
+
+/// Where it could not be freed the next scan begins the recovery anew.
+void MembershipCore::slot_freed(Member member, const Result<>& result) {
+  if (!result) freeing_.erase(member);
 }
 
 }  // namespace corral::cluster

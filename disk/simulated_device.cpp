@@ -153,9 +153,14 @@ Task<Result<>> SimulatedDevice::discard(std::uint64_t offset_bytes, std::uint64_
 Task<Result<>> SimulatedDevice::submit(std::shared_ptr<Request> request) {
   struct Caller {
     std::shared_ptr<Request> request;
-    ~Caller() { request->abandoned = true; }
+    Counters& counters;
+    ~Caller() {
+      request->abandoned = true;
+      const bool transfers = !request->read_spans.empty() || !request->write_spans.empty();
+      if (transfers && !request->done.is_set()) ++counters.abandoned;
+    }
   };
-  Caller caller{request};
+  Caller caller{request, counters_};
   running_.spawn(perform(std::move(request)));
   co_return co_await caller.request->done.wait();
 }

@@ -100,6 +100,9 @@ class SimulatedDevice final : public Device {
     std::uint64_t discards = 0;
     std::uint64_t bytes_read = 0;
     std::uint64_t bytes_written = 0;
+    /// Transfers whose waiting frame was destroyed before they had completed. A real device would have gone on with
+    /// memory that is gone; right only where the whole node dies.
+    std::uint64_t abandoned = 0;
   };
   const Counters& counters() const { return counters_; }
   /// Operations that have not ended, stuck ones included.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 
 #include <fcntl.h>
@@ -22,6 +23,17 @@ constexpr std::array kFlagPairs{
     FlagPair{FS_NOATIME_FL, FS_XFLAG_NOATIME},
 };
 }  // namespace
+
+int encode_error(const Error& error) {
+  // The kernel knows no codes beyond.
+  constexpr int kMostCode = 511;
+  const int code = error.code();
+  if (code <= 0 || code > kMostCode) return EIO;
+  // It would make the kernel stop asking.
+  if (code == ENOSYS) return EOPNOTSUPP;
+  const bool of_use = code == ENOSPC || code == EROFS || code == EOPNOTSUPP;
+  return error.kind() == ErrorKind::device && !of_use ? EIO : code;
+}
 
 fuse_attr encode_attributes(const Attributes& attributes, std::uint32_t block_size) {
   return {

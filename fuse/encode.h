@@ -42,6 +42,10 @@ fuse_entry_out encode_entry(const Entry& entry, const NodeNumbers& numbers, std:
 /// "There is no such name", to be remembered.
 fuse_entry_out encode_absent(const Validity& validity);
 
+/// The code by which the kernel, and through it an application, is told of an error. How the disk failed, or that this
+/// node was fenced, is for the log: programs expect EIO of a disk, and know what to do about it.
+int encode_error(const Error& error);
+
 /// Device numbers as the kernel's new_encode_dev() packs them into 32 bits.
 std::uint32_t encode_device(std::uint32_t major, std::uint32_t minor);
 struct DeviceNumber {

@@ -414,11 +414,7 @@ void Front::refuse(Request& request, const Error& error) {
   if (error.kind() != ErrorKind::expected && logged_.size() < kMostLogged && logged_.insert(error.describe()).second)
     log_.error("{} of inode {}: {}", protocol::opcode_name(request.header().opcode), inode_of(request).value,
                error.describe());
-  // ENOSYS would make the kernel stop asking; beyond 511 it knows no codes.
-  int code = error.code();
-  // That this node was fenced is not for applications to tell from any other loss of the disk.
-  if (code == EBADE && error.kind() == ErrorKind::device) code = EIO;
-  request.fail(code == ENOSYS ? EOPNOTSUPP : code > 0 && code < 512 ? code : EIO);
+  request.fail(encode_error(error));
 }
 
 std::string Front::statistics() const {

@@ -64,7 +64,8 @@ Task<Result<>> MountLife::open_join_and_mount(bool clustered, bool device_claime
 }
 
 Task<Result<>> MountLife::join() {
-  CO_TRY(cluster_, co_await ClusterMount::prepare(loop_, *device_, arguments_.node, log_, random_seed()));
+  node_device_ = std::make_unique<KeptMemoryDevice>(loop_.executor(), *device_);
+  CO_TRY(cluster_, co_await ClusterMount::prepare(loop_, *node_device_, arguments_.node, log_, random_seed()));
   ClusterNode& node = cluster_->node();
   node.on_lost = [this](const Error& reason) { node_lost(reason); };
   node.on_uncertain = on_uncertain;
@@ -129,6 +130,7 @@ Task<Result<>> MountLife::end() {
   if (cluster_) co_await cluster_->node().leave();
   cluster_.reset();
   if (device_) co_await device_->close();
+  node_device_.reset();
   device_.reset();
   co_return unmounted;
 }

@@ -1,6 +1,5 @@
 #include "fuse/mount_service.h"
 
-#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <thread>
@@ -20,11 +19,6 @@ namespace {
 constexpr std::size_t kHelperThreads = 2;
 /// A sequential reader keeps this much under way, in requests of Front::kMaxTransferBytes.
 constexpr std::uint64_t kReadAheadBytes = 4 << 20;
-/// Between attempts to rejoin, doubled after each.
-constexpr Duration kFirstPause = 500ms;
-constexpr Duration kLongestPause = 60s;
-/// Who is lost sooner after he came back goes on with the pauses where they were.
-constexpr Duration kSoundLife = 60s;
 
 /// A lone CPU is the clients' while this process has nothing to do.
 Duration spin_time(const MountArguments& arguments) {
@@ -41,7 +35,6 @@ MountService::MountService(MountArguments arguments, LogSink& log)
       hooks_(loop_, arguments_.event_hooks, log_),
       leave_(loop_.executor()),
       changed_(loop_.executor()),
-      pause_(kFirstPause),
       lives_(loop_.executor()) {}
 
 MountService::~MountService() = default;
@@ -82,7 +75,6 @@ std::unique_ptr<MountLife> MountService::new_life() {
   };
   life->on_event = [this](std::string event, std::string json) { hooks_.run(std::move(event), std::move(json)); };
   life->on_loss = [this] { changed_.notify_all(); };
-  life_began_ = loop_.executor().now();
   return life;
 }
 
@@ -91,6 +83,7 @@ Task<Result<>> MountService::mount_volume() {
   life_ = new_life();
   Result<> begun = co_await life_->begin(clustered_, false);
   if (begun) {
+    serves_since_ = loop_.executor().now();
     volume_.emplace(life_->filesystem().superblock());
   } else {
     static_cast<void>(co_await life_->end());
@@ -105,6 +98,7 @@ Task<void> MountService::replace_lost_lives() {
     while (!life_->loss() && !ending_)
       co_await changed_.wait();
     if (ending_) co_return;
+    const Duration served = loop_.executor().now() - serves_since_;
     co_await front_->withdraw();
     if (ending_) co_return;
     const MountLife::Loss loss = *life_->loss();
@@ -116,13 +110,19 @@ Task<void> MountService::replace_lost_lives() {
                  loss.reason.describe());
     report_.reset();
     static_cast<void>(co_await life_->end());
+    co_await pause(pace_.lost(served));
     co_await rejoin();
   }
 }
 
+Task<void> MountService::pause(Duration time) {
+  const Time next = loop_.executor().now() + time;
+  while (!ending_ && loop_.executor().now() < next)
+    static_cast<void>(co_await changed_.wait_until(next));
+}
+
 /// Returns when the next life serves, or the mount ends.
 Task<void> MountService::rejoin() {
-  if (loop_.executor().now() - life_began_ > kSoundLife) pause_ = kFirstPause;
   std::string said;
   while (!ending_) {
     life_ = new_life();
@@ -132,6 +132,7 @@ Task<void> MountService::rejoin() {
       if (ClusterNode* node = life_->node()) front_->set_file_locks(node->file_locks());
       front_->attach(life_->filesystem());
       report_ = make_report();
+      serves_since_ = loop_.executor().now();
       log_.info("{}: rejoined the cluster", arguments_.directory);
       co_return;
     }
@@ -140,10 +141,7 @@ Task<void> MountService::rejoin() {
     if (begun.error().describe() != said)
       log_.warning("{}: cannot rejoin yet: {}; trying again", arguments_.directory, begun.error().describe());
     said = begun.error().describe();
-    const Time next = loop_.executor().now() + pause_;
-    while (!ending_ && loop_.executor().now() < next)
-      static_cast<void>(co_await changed_.wait_until(next));
-    pause_ = std::min(2 * pause_, kLongestPause);
+    co_await pause(pace_.refused());
   }
 }
 

@@ -3,8 +3,9 @@
 ///
 /// A node of a cluster that was fenced, removed, or whose disk failed it has lost the life that it had: what it holds
 /// is dropped, the kernel's caches included, and what applications have open gives EIO. Then it comes back by itself as
-/// a new incarnation, under the same mount in the kernel; while the disk or the cluster refuses it, it tries again at
-/// growing intervals. With -o norejoin, or where the volume itself is damaged, it stays as it is until it is unmounted.
+/// a new incarnation, under the same mount in the kernel; while the disk or the cluster refuses it, it tries again
+/// every few seconds (fuse/rejoin_pace.h). With -o norejoin, or where the volume itself is damaged, it stays as it is
+/// until it is unmounted.
 ///
 /// Signals, once the mount is usable: SIGTERM and SIGINT unmount (files that are still open get errors from then on),
 /// SIGUSR1 writes the counters to the log, SIGHUP is ignored. Before, they end the process; the volume is replayed at
@@ -29,6 +30,7 @@
 #include "fuse/mount_arguments.h"
 #include "fuse/mount_life.h"
 #include "fuse/mount_report.h"
+#include "fuse/rejoin_pace.h"
 
 namespace corral {
 
@@ -49,6 +51,7 @@ class MountService {
   Task<Result<>> unmount_volume();
   std::unique_ptr<MountLife> new_life();
   Task<void> replace_lost_lives();
+  Task<void> pause(Duration time);
   Task<void> rejoin();
   Result<> check_same_volume() const;
   Result<> watch_signals();
@@ -76,8 +79,8 @@ class MountService {
   Scope leave_;
   bool ending_ = false;  ///< the kernel has let go: no life comes any more
   Signal changed_;       ///< a life was lost, or the mount ends
-  Duration pause_;       ///< before the next attempt to rejoin
-  Time life_began_{};
+  RejoinPace pace_;
+  Time serves_since_{};  ///< the life that serves, or was lost
   Scope lives_;
 };
 

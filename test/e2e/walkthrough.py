@@ -44,7 +44,13 @@ class Registrations:
 
     def ask(self, action, structure):
         """PERSISTENT RESERVE IN; the decoded answer."""
-        task = ctypes.c_void_p(self.library.iscsi_persistent_reserve_in_sync(self.context, 1, action, 4096))
+        for _ in range(100):
+            task = ctypes.c_void_p(self.library.iscsi_persistent_reserve_in_sync(self.context, 1, action, 4096))
+            # What comes with another status, the first field, is no answer: that reservations were released, say.
+            if task and ctypes.c_int.from_address(task.value).value == 0:
+                break
+        else:
+            raise AssertionError("PERSISTENT RESERVE IN is not answered")
         try:
             decoded = self.library.scsi_datain_unmarshall(task)
             if not decoded:

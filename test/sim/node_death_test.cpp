@@ -287,6 +287,32 @@ TEST_CASE("a node that does not reach the disk answers nothing from memory, and 
   cluster.check_volume();
 }
 
+TEST_CASE("what a lost or a leaving node has under way on the disk keeps its memory", "[coherence]") {
+  const std::uint64_t seed = fresh_seed();
+  INFO("CORRAL_SEED=" << seed);
+  MountedCluster cluster(3, seed);
+  for (int round = 0; round < 8; ++round) {
+    // Whom the others do not hear is fenced while its disk goes on as ever.
+    const NodeId victim = cluster.nodes[1]->node->self().node;
+    for (std::uint32_t other : {0u, 2u}) {
+      cluster.network.cut(victim, cluster.nodes[other]->node->self().node);
+      cluster.network.cut(cluster.nodes[other]->node->self().node, victim);
+    }
+    cluster.wait_until_lost(1);
+    cluster.run(sleep(cluster.executor, 1s));
+    CHECK(cluster.nodes[1]->device.counters().abandoned == 0);
+    cluster.network.heal_all();
+    cluster.rejoin(1);
+    cluster.must(cluster.nodes[2]->stop());
+    cluster.run(sleep(cluster.executor, 1s));
+    CHECK(cluster.nodes[2]->device.counters().abandoned == 0);
+    cluster.kill(2);
+    cluster.mount(2);
+  }
+  cluster.unmount_all();
+  cluster.check_volume();
+}
+
 namespace {
 
 /// What the kernel of a node knows: a file's number and generation.

@@ -85,6 +85,7 @@ Task<void> SimulatedCluster::Node::replay_all() {
 void SimulatedCluster::Node::recover(Member dead) {
   cluster.require(!cluster.shared.keys.contains(NodeFencer::key(dead)),
                   name + " recovers one that is not fenced: " + dead.describe());
+  cluster.require(handed_over.insert(dead).second, name + " recovers one for the second time: " + dead.describe());
   cluster.declared_dead.insert(dead);
   scope.spawn(replay(dead));
 }
@@ -108,6 +109,7 @@ void SimulatedCluster::start(std::uint32_t index) {
   one.membership.reset();
   one.end.reset();
   one.not_recovered.clear();
+  one.handed_over.clear();
   one.coming = true;
   one.replaying_all = false;
   cluster::NodeOptions node_options{.name = one.name,

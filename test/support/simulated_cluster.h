@@ -185,8 +185,9 @@ class SimulatedCluster {
     std::optional<MembershipEnded> end;
     std::vector<View> views;
     std::set<Member> not_recovered;
-    bool coming = true;          ///< no view yet in this life
-    bool replaying_all = false;  ///< as the first member
+    std::set<Member> handed_over;  ///< for recovery, to this life
+    bool coming = true;            ///< no view yet in this life
+    bool replaying_all = false;    ///< as the first member
     Scope scope;
     std::unique_ptr<Membership> membership;
     bool serves() const { return membership && !paused && membership->may_serve(); }

@@ -114,6 +114,21 @@ TEST_CASE("a node dies, leader or not, and comes back", "[sim]") {
   });
 }
 
+TEST_CASE("on a slow disk, too, a dead node is recovered once", "[sim]") {
+  for_seeds(20, [](std::uint64_t seed) {
+    SimulatedCluster cluster({.seed = seed, .nodes = 3});
+    start_all(cluster);
+    // To free a slot takes longer than from one reading of the slots to the next.
+    for (const auto& node : cluster.nodes)
+      node->path.delay = 400ms;
+    cluster.kill(static_cast<std::uint32_t>(seed % 3));
+    std::vector<std::uint32_t> rest = indexes(0, 3);
+    rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(seed % 3));
+    expect(cluster, 60s, rest);
+    cluster.run_for(10s);
+  });
+}
+
 TEST_CASE("a process that has ended is not waited for", "[sim]") {
   for_seeds(30, [](std::uint64_t seed) {
     SimulatedCluster cluster({.seed = seed, .nodes = 4});
@@ -217,6 +232,35 @@ TEST_CASE("a connection lost in one direction takes one node out, not the cluste
     const bool two = cluster.run_until(60s, [&] { return cluster.agreed({0, 2}) || cluster.agreed({1, 2}); });
     INFO(cluster.describe());
     REQUIRE(two);
+  });
+}
+
+TEST_CASE("who does not hear every member is not let in, is told whom, and costs nobody anything", "[sim]") {
+  for_seeds(20, [](std::uint64_t seed) {
+    SimulatedCluster cluster({.seed = seed, .nodes = 4, .journals = 4});
+    for (std::uint32_t i = 0; i < 3; ++i)
+      cluster.start(i);
+    expect(cluster, 60s, {0, 1, 2});
+    const ViewNumber before = cluster.node(0).membership->core().view().number;
+    // The slot that is left for it: of 0 to 3 the one that makes up their sum.
+    NodeId last(0 + 1 + 2 + 3);
+    for (std::uint32_t i = 0; i < 3; ++i)
+      last.value -= cluster.node(i).self().node.value;
+    const auto unheard = static_cast<std::uint32_t>(seed % 3);
+    cluster.network.cut(last, cluster.node(unheard).self().node);
+    if (seed % 2 == 0) cluster.network.cut(cluster.node(unheard).self().node, last);
+    cluster.start(3);
+    const bool refused = cluster.run_until(60s, [&] { return cluster.node(3).end.has_value(); });
+    INFO(cluster.describe());
+    REQUIRE(refused);
+    CHECK(cluster.node(3).end->why == MembershipEnded::Why::refused);
+    CHECK(cluster.node(3).end->reason.describe().find("node " + cluster.node(unheard).name + " lives") !=
+          std::string::npos);
+    CHECK(cluster.agreed({0, 1, 2}));
+    CHECK(cluster.node(0).membership->core().view().number == before);
+    cluster.network.heal_all();
+    cluster.start(3);
+    expect(cluster, 60s, indexes(0, 4));
   });
 }
 

@@ -1,5 +1,6 @@
 #include "fuse/encode.h"
 
+#include <cerrno>
 #include <cstring>
 
 #include <sys/stat.h>
@@ -24,6 +25,18 @@ Attributes some_attributes() {
   attributes.mtime = {1'700'000'000, 999'999'999};
   attributes.ctime = {5'000'000'000, 3};
   return attributes;
+}
+
+TEST_CASE("of a disk that fails, however it fails, applications are told EIO") {
+  for (int code : {EIO, EBADE, ETIMEDOUT, ECONNABORTED, ESHUTDOWN, EAGAIN})
+    CHECK(encode_error(Error(code, "the disk", ErrorKind::device)) == EIO);
+  for (int code : {ENOSPC, EROFS, EOPNOTSUPP})
+    CHECK(encode_error(Error(code, "the disk", ErrorKind::device)) == code);
+  for (int code : {ENOENT, ETIMEDOUT, EAGAIN, EDEADLK})
+    CHECK(encode_error(Error(code)) == code);
+  CHECK(encode_error(Error(ENOSYS)) == EOPNOTSUPP);
+  CHECK(encode_error(Error(0)) == EIO);
+  CHECK(encode_error(Error(4711)) == EIO);
 }
 
 TEST_CASE("attributes in the kernel's terms") {
