@@ -237,7 +237,10 @@ Task<Result<>> Membership::free_slot(FreeSlot action) {
   const Member member = action.member;
   Mutex::Guard guard = co_await own_slot_.lock();
   CO_TRY(FoundSlot found, co_await environment_.area.read_slot(member.node));
-  if (found.slot && found.slot->incarnation != member.incarnation) co_return Result<>{};
+  // A later life's is not touched; an earlier life's that was freed too late, over this one's, is put right.
+  const bool freed_for_earlier =
+      found.slot && found.slot->state == SlotState::free && found.slot->incarnation < member.incarnation;
+  if (found.slot && found.slot->incarnation != member.incarnation && !freed_for_earlier) co_return Result<>{};
   CO_TRY(Header header, co_await environment_.area.read_header());
   Slot slot{.id = member.node, .cluster = header.cluster, .incarnation = member.incarnation};
   if (found.slot) slot.name = found.slot->name;

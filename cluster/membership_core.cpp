@@ -115,9 +115,13 @@ void MembershipCore::notice_recovered() {
   });
   for (auto gone = awaiting_recovery_.begin(); gone != awaiting_recovery_.end();) {
     const Slot* slot = monitor_.slot(gone->node);
-    const bool freed = slot != nullptr && monitor_.last_scan() >= installed_ && slot->state == SlotState::free;
-    // Or it turns out to be on its way into the cluster (see earlier_members()).
-    const bool recovered = freed || view_.find(gone->node).has_value() || joins(gone->node);
+    // A free slot tells of the life that had it last: one that was freed for an earlier life was freed too late.
+    const bool freed = slot != nullptr && monitor_.last_scan() >= installed_ && slot->state == SlotState::free &&
+                       slot->incarnation >= gone->incarnation;
+    // Or it turns out to be on its way into the cluster itself (see earlier_members()). Another life there may have
+    // taken the slot of one that it thought dead, whose journal nobody has replayed.
+    const bool joiner = joins(gone->node) && slot->member() == *gone;
+    const bool recovered = freed || view_.find(gone->node).has_value() || joiner;
     if (recovered) actions_.push_back(NodeRecovered{*gone});
     gone = recovered ? awaiting_recovery_.erase(gone) : std::next(gone);
   }

@@ -276,7 +276,11 @@ Actions MembershipCore::recorded(Time now, const Result<ViewRecord>& result) {
     if (result && now - *election_scan_ <= timing_.election_window) {
       election_written_ = now;
     } else {
-      phase_ = Phase::asking;
+      // It may stand on the disk, or come to, over the view of another who was first meanwhile. Nobody is to take this
+      // node for a member by it, the node itself included: it comes back as another.
+      actions_.push_back(FreeSlot{self_});
+      first_scan_.reset();
+      restart();
     }
     return take();
   }
@@ -305,8 +309,8 @@ void MembershipCore::drive_recovery() {
   }
   for (const Member& member : awaiting_recovery_) {
     const Slot* slot = monitor_.slot(member.node);
-    // Where another wrote over its slot, only this node's memory knows of it.
-    if (slot != nullptr && slot->state != SlotState::free && slot->member() != member) recover_when_gone(member, true);
+    // Where another wrote over its slot, or freed an earlier life's too late, only this node's memory knows of it.
+    if (slot != nullptr && slot->incarnation != member.incarnation) recover_when_gone(member, true);
   }
 }
 

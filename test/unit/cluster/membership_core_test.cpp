@@ -1,0 +1,140 @@
+// The state machine by itself, in situations that whole clusters come into too seldom.
+#include "cluster/membership_core.h"
+
+#include <array>
+#include <functional>
+
+#include "test/support/catch.h"
+
+using namespace corral;
+using namespace corral::cluster;
+using namespace std::chrono_literals;
+
+namespace {
+
+template <class Kind>
+const Kind* find(const Actions& actions) {
+  for (const Action& action : actions) {
+    if (const Kind* found = std::get_if<Kind>(&action)) return found;
+  }
+  return nullptr;
+}
+
+/// One node, and what it finds on the disk: two slots and the view.
+class Alone {
+ public:
+  explicit Alone(std::uint32_t slot) {
+    for (std::uint32_t i = 0; i < 2; ++i)
+      slots[i] = {.id = NodeId(i), .name = i == slot ? "self" : "other"};
+  }
+
+  /// A reading of the area half a second after the one before.
+  Actions scan() {
+    now += 500ms;
+    return core.scanned({.began = now, .ended = now, .record = record, .slots = {{slots[0], {}}, {slots[1], {}}}});
+  }
+  /// Claims its slot and holds it.
+  void claim() {
+    const Actions begun = scan();
+    REQUIRE(find<ClaimSlot>(begun) != nullptr);
+    self = find<ClaimSlot>(begun)->slot.member();
+    slots[self.node.value] = find<ClaimSlot>(begun)->slot;
+    core.claimed(now, {});
+    while (core.phase() == MembershipCore::Phase::claiming)
+      scan();
+    REQUIRE(core.phase() == MembershipCore::Phase::asking);
+  }
+  void view(std::uint64_t number, std::vector<Member> members) {
+    record = {.generation = record.generation + 1,
+              .view = {.number = ViewNumber(number), .members = std::move(members)},
+              .leader = NodeId(0),
+              .expected_nodes = 2};
+  }
+  /// Slot 1 as a life that writes heartbeats has it.
+  void beat(Incarnation incarnation, SlotState state) {
+    slots[1].state = state;
+    slots[1].incarnation = incarnation;
+    ++slots[1].heartbeat;
+  }
+
+  Time now = Time{} + 1000s;
+  MembershipCore core{{}, {.name = "self", .journals = 2, .incarnation = Incarnation(100)}, Random(1)};
+  std::array<Slot, 2> slots;
+  ViewRecord record;
+  Member self;
+};
+
+/// A member together with node 1, which is left out of the next view while its slot shows something else.
+/// Returns what the node does until `member` may be replayed.
+void replays_before_it_gives_on(Alone& alone, Member member, const std::function<void()>& show) {
+  show();
+  alone.view(6, {alone.self});
+  bool fenced = false, replayed = false;
+  for (int scans = 0; scans < 40 && !replayed; ++scans) {
+    show();
+    const Actions actions = alone.scan();
+    INFO("scan " << scans);
+    REQUIRE(find<NodeRecovered>(actions) == nullptr);
+    if (const auto* fence = find<FenceNode>(actions); fence != nullptr && fence->victim == member) {
+      fenced = true;
+      alone.core.fenced(alone.now, member, {});
+    }
+    const auto* recover = find<RecoverNode>(actions);
+    replayed = recover != nullptr && recover->member == member;
+  }
+  REQUIRE(fenced);
+  REQUIRE(replayed);
+  const Actions done = alone.core.recovered(member);
+  CHECK(find<FreeSlot>(done) != nullptr);
+  REQUIRE(find<NodeRecovered>(done) != nullptr);
+  CHECK(find<NodeRecovered>(done)->member == member);
+}
+
+Member joined_with(Alone& alone) {
+  const Member other{NodeId(1), Incarnation(500)};
+  alone.claim();
+  alone.beat(other.incarnation, SlotState::member);
+  alone.view(5, {alone.self, other});
+  REQUIRE(find<ViewInstalled>(alone.scan()) != nullptr);
+  return other;
+}
+
+}  // namespace
+
+TEST_CASE("who was too late to be first is not let in by its own record") {
+  Alone alone(1);
+  alone.claim();
+  const Actions elected = alone.scan();
+  const auto* record = find<RecordView>(elected);
+  REQUIRE(record != nullptr);
+  // It comes to the disk long after another may have looked whether its own stayed.
+  alone.record = record->record;
+  ++alone.record.generation;
+  alone.now += 2s;
+  const Actions late = alone.core.recorded(alone.now, alone.record);
+  REQUIRE(find<FreeSlot>(late) != nullptr);
+  CHECK(find<FreeSlot>(late)->member == alone.self);
+  const Member before = alone.self;
+  CHECK(find<ViewInstalled>(alone.scan()) == nullptr);
+  CHECK(alone.core.phase() == MembershipCore::Phase::starting);
+  // Its slot is free: it comes back as another.
+  alone.slots[1] = {.id = NodeId(1), .incarnation = before.incarnation, .name = "self"};
+  alone.claim();
+  CHECK(alone.self.incarnation > before.incarnation);
+  CHECK(find<RecordView>(alone.scan()) != nullptr);
+}
+
+TEST_CASE("who took a dead member's slot does not make it recovered") {
+  Alone alone(0);
+  const Member other = joined_with(alone);
+  // Somebody found all slots silent, and fenced it; nobody has replayed its journal.
+  replays_before_it_gives_on(alone, other, [&] { alone.beat(Incarnation(900), SlotState::joining); });
+}
+
+TEST_CASE("a slot that was freed for an earlier life does not make a member recovered") {
+  Alone alone(0);
+  const Member other = joined_with(alone);
+  // Its node died before it could write over that.
+  replays_before_it_gives_on(alone, other,
+                             [&] { alone.slots[1] = {.id = NodeId(1), .incarnation = Incarnation(400)}; });
+}
