@@ -99,6 +99,26 @@ TEST_CASE("what is there is not overwritten unasked, and nothing half done has a
   CHECK_FALSE(files::exists(one.copy() + "2"));
 }
 
+TEST_CASE("neither the volume nor a device is taken for the file to be written") {
+  const Volume one;
+  const auto bytes = files::file_size(one.volume.path());
+  CHECK(run_command(fmt::format("{0}/corral image save {1} {1}", kTools, one.volume.path())).exit_code == 2);
+  CHECK(run_command(fmt::format("{}/corral image save {} /dev/null", kTools, one.volume.path())).exit_code == 8);
+  CHECK(files::is_character_file("/dev/null"));
+  must_run(one.save());
+  CHECK(run_command(fmt::format("{}/corral image restore -y {} /dev/null", kTools, one.image())).exit_code == 8);
+  CHECK(files::is_character_file("/dev/null"));
+  CHECK_FALSE(files::exists("/dev/null.partial"));
+  CHECK(files::file_size(one.volume.path()) == bytes);
+  must_run(fmt::format("{}/fsck.corral -n {}", kTools, one.volume.path()));
+
+  // Somebody uses it.
+  const CommandResult refused = run_command(
+      fmt::format("flock -x {1} {0}/corral image restore -y {2} {1}", kTools, one.volume.path(), one.image()));
+  CHECK(refused.exit_code == 8);
+  CHECK(refused.output.find("in use") != std::string::npos);
+}
+
 TEST_CASE("a process that is killed while it writes leaves nothing under the name") {
   const Volume one;
   // The kernel kills it at the limit (SIGXFSZ).

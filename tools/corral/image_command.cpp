@@ -83,6 +83,11 @@ bool is_block_device(const std::string& name) {
   return !names_path(name) || (stat(name.c_str(), &status) == 0 && S_ISBLK(status.st_mode));
 }
 
+bool are_same_file(const std::string& one, const std::string& other) {
+  std::error_code ignored;
+  return std::filesystem::equivalent(one, other, ignored);
+}
+
 struct Saved {
   image::SaveReport report;
   std::vector<std::string> living;
@@ -175,6 +180,10 @@ int ImageCommand::save() const {
     return kDeclined;
   }
   const std::string device = device_behind(device_);
+  if (are_same_file(device, file_)) {
+    fmt::print(stderr, "corral: {} is the volume itself\n", file_);
+    return kDeclined;
+  }
   auto output = OutputFile::create(file_);
   Result<Saved> saved =
       output ? save_volume(device, *output, {.filter = {.keep_contents = contents_, .blank = blank_}, .scan = scan_})
@@ -213,10 +222,16 @@ Result<image::Header> ImageCommand::restore_to_file() const {
   image::ImageReader reader = input.reader();
   const auto header = reader.begin();
   if (!header) return std::unexpected(header.error().within(file_));
+  EventLoop loop;
+  if (std::filesystem::exists(device_)) {
+    // A volume that somebody uses does not lose its name.
+    auto present = loop.run_until_done(cluster::open_for_sole_use(loop, device_, {.read_only = true}));
+    if (!present && present.error().code() == EBUSY) return std::unexpected(present.error());
+    if (present) loop.run_until_done((*present)->close());
+  }
   TRY(OutputFile output, OutputFile::create(device_));
   if (ftruncate(output.descriptor(), static_cast<off_t>(header->device_bytes)) != 0)
     return fail(errno, "{}: {}", output.path(), std::strerror(errno));
-  EventLoop loop;
   TRY(auto device, loop.run_until_done(open_device(loop, output.path(), {.exclusive = false})));
   const Result<> done = put_back(loop, *device, reader, *header, true);
   loop.run_until_done(device->close());

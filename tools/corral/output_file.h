@@ -14,7 +14,8 @@ namespace corral {
 /// NAME.partial behind, and the next one begins it anew.
 class OutputFile {
  public:
-  /// "-" is standard output, which has neither.
+  /// "-" is standard output, which has neither. EBUSY where another process writes the file; EINVAL where the name is
+  /// that of something else than a file.
   static Result<OutputFile> create(const std::string& name);
   OutputFile(OutputFile&&) = default;
   OutputFile& operator=(OutputFile&&) = delete;
