@@ -23,28 +23,6 @@ using cluster::NodeOptions;
 using cluster::TlsLinks;
 
 namespace {
-/// Those of interfaces that are up, IPv4 first; no loopback, no link-local ones, which mean nothing on another host.
-Result<std::vector<Address>> addresses_of_host() {
-  ifaddrs* list = nullptr;
-  if (getifaddrs(&list) != 0) return fail(errno, "cannot list this host's addresses: {}", std::strerror(errno));
-  std::vector<Address> four;
-  std::vector<Address> six;
-  for (const ifaddrs* one = list; one != nullptr; one = one->ifa_next) {
-    if (one->ifa_addr == nullptr || (one->ifa_flags & IFF_UP) == 0 || (one->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    if (one->ifa_addr->sa_family == AF_INET) {
-      four.push_back(address_of(reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr));
-    } else if (one->ifa_addr->sa_family == AF_INET6) {
-      const in6_addr& address = reinterpret_cast<const sockaddr_in6*>(one->ifa_addr)->sin6_addr;
-      if (!IN6_IS_ADDR_LINKLOCAL(&address)) six.push_back(address_of(address));
-    }
-  }
-  freeifaddrs(list);
-  four.insert(four.end(), six.begin(), six.end());
-  four.resize(std::min(four.size(), cluster::kMostAddresses));
-  if (four.empty()) four.push_back(address_of(in6_addr(IN6ADDR_LOOPBACK_INIT)));
-  return four;
-}
-
 Result<std::string> name_of_host() {
   std::array<char, 256> name{};
   if (gethostname(name.data(), name.size() - 1) != 0)
@@ -74,6 +52,27 @@ Result<NodeOptions> options_of(const NodeSettings& settings, std::uint32_t journ
   return options;
 }
 }  // namespace
+
+Result<std::vector<Address>> addresses_of_host() {
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return fail(errno, "cannot list this host's addresses: {}", std::strerror(errno));
+  std::vector<Address> four;
+  std::vector<Address> six;
+  for (const ifaddrs* one = list; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || (one->ifa_flags & IFF_UP) == 0 || (one->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    if (one->ifa_addr->sa_family == AF_INET) {
+      four.push_back(address_of(reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr));
+    } else if (one->ifa_addr->sa_family == AF_INET6) {
+      const in6_addr& address = reinterpret_cast<const sockaddr_in6*>(one->ifa_addr)->sin6_addr;
+      if (!IN6_IS_ADDR_LINKLOCAL(&address)) six.push_back(address_of(address));
+    }
+  }
+  freeifaddrs(list);
+  four.insert(four.end(), six.begin(), six.end());
+  four.resize(std::min(four.size(), cluster::kMostAddresses));
+  if (four.empty()) four.push_back(address_of(in6_addr(IN6ADDR_LOOPBACK_INIT)));
+  return four;
+}
 
 Result<std::vector<Address>> parse_addresses(const std::vector<std::string>& texts) {
   std::vector<Address> addresses;

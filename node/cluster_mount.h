@@ -31,6 +31,10 @@ class ClusterMount {
   std::unique_ptr<ClusterNode> node_;
 };
 
+/// Those of interfaces that are up, IPv4 first, as many as a slot can hold; no loopback, no link-local ones, which mean
+/// nothing on another host. Where there are none: the loopback's.
+Result<std::vector<cluster::Address>> addresses_of_host();
+
 /// Addresses as a slot carries them. EINVAL with the text that is none, or where there are more than a slot can hold.
 Result<std::vector<cluster::Address>> parse_addresses(const std::vector<std::string>& texts);
 

@@ -1,10 +1,14 @@
 // corral: the administrator's commands.
 #include <cstdio>
+#include <memory>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "tools/corral/doctor_command.h"
 #include "tools/corral/fence_command.h"
+#include "tools/corral/help_formatter.h"
+#include "tools/corral/image_command.h"
 #include "tools/corral/inspect_commands.h"
 #include "tools/corral/locks_command.h"
 #include "tools/corral/replay_command.h"
@@ -15,6 +19,7 @@
 
 int main(int argc, char** argv) {
   CLI::App app("Looks after Corral volumes.", "corral");
+  app.formatter(std::make_shared<corral::HelpFormatter>());
   app.set_version_flag("--version,-V", "corral " CORRAL_VERSION);
   app.require_subcommand(1);
   int status = 0;
@@ -24,12 +29,14 @@ int main(int argc, char** argv) {
   corral::DfCommand df(app, status);
   corral::JournalsCommand journals(app, status);
   corral::DumpCommand dump(app, status);
+  corral::ImageCommand image(app, status);
   corral::ReplayCommand replay(app, status);
   corral::AdoptCommand adopt(app, status);
   corral::ReleaseCommand release(app, status);
   corral::TuneCommand tune(app, status);
   corral::ConfigCommand config(app, status);
   corral::FenceCommand fence(app, status);
+  corral::DoctorCommand doctor(app, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

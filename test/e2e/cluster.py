@@ -264,7 +264,33 @@ class Sharing:
         self.assertIn("Quorate", run(tool("corral"), "status", self.bystander()).stdout)
         self.not_alone()
         self.process_tells_of_itself()
+        self.doctor_sees_all()
+        self.image_beside_nodes()
         self.umount_all()
+
+    def doctor_sees_all(self):
+        """Run beside the nodes: each answers, each key is a node's, and nobody notices."""
+        done = run(tool("corral"), "doctor", "--json", self.bystander(), check=False)
+        findings = json.loads(done.stdout)["findings"]
+
+        def severities(check):
+            return {finding["found"]: finding["severity"] for finding in findings if finding["check"] == check}
+        self.assertEqual(list(severities("peers").values()), ["good"] * NODES, findings)
+        self.assertEqual(list(severities("members").values()), ["good"], findings)
+        self.assertEqual(list(severities("cluster area").values()), ["good"], findings)
+        self.assertEqual(set(severities("keys").values()) - {"good"}, set(), findings)
+        # As many nodes as journals: one more could not mount.
+        self.assertEqual(list(severities("journals").values()), ["warning"], findings)
+        self.assertTrue(status(self.bystander())[1]["cluster"]["votes"]["quorate"])
+
+    def image_beside_nodes(self):
+        """The metadata of a volume in use, without its secret; the image says who used it."""
+        image, copy = os.path.join(self.folder, "image"), os.path.join(self.folder, "copy")
+        saved = json.loads(run(tool("corral"), "image", "save", "--json", self.bystander(), image).stdout)
+        self.assertEqual(sorted(saved["living"]), sorted(node.name for node in self.nodes))
+        self.assertIn("may not be consistent", run(tool("corral"), "image", "restore", image, copy).stderr)
+        area = json.loads(run(tool("corral"), "dump", "--json", "area", copy).stdout)
+        self.assertEqual(len(area["slots"]), NODES)
 
     def not_alone(self):
         """What wants the volume for itself names the nodes that have it."""

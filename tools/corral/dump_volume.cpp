@@ -6,11 +6,11 @@
 #include <set>
 
 #include "base/parse_number.h"
+#include "cluster/address.h"
 #include "cluster/area.h"
 #include "fs/bitmap.h"
 #include "journal/log_head.h"
 #include "offline/journals.h"
-#include "ondisk/dirent_walker.h"
 #include "ondisk/field_table.h"
 #include "tools/adopt/group_blocks.h"
 
@@ -48,50 +48,6 @@ DumpJson fields_of_block(std::span<const std::byte> block, BlockNo number) {
   DumpJson dump = {{"block", number.value}, {"type", ondisk::describe_type(type)}};
   add_fields(ondisk::fields_of(type), block, dump);
   return dump;
-}
-
-/// The dirents of a leaf or dinode, up to the first that is damaged.
-DumpJson dirents_of(std::span<const std::byte> block, BlockNo number) {
-  DumpJson entries = DumpJson::array();
-  ondisk::DirentWalker walker(block, number);
-  for (;;) {
-    auto dirent = walker.next();
-    if (!dirent) entries.push_back({{"damage", dirent.error().describe()}});
-    if (!dirent || *dirent == nullptr) return entries;
-    const ondisk::Dirent& one = **dirent;
-    if (ondisk::is_unused(one)) continue;
-    entries.push_back({{"name", std::string(ondisk::name_of(one))},
-                       {"no_formal_ino", one.inum.formal_ino.value()},
-                       {"no_addr", one.inum.addr.value()},
-                       {"de_hash", fmt::format("{:#010x}", one.hash.value())},
-                       {"de_rec_len", one.record_length.value()},
-                       {"de_name_len", one.name_length.value()},
-                       {"de_type", one.type.value()}});
-  }
-}
-
-DumpJson numbers_behind(std::span<const std::byte> block, std::size_t offset, std::size_t count, std::size_t step) {
-  DumpJson numbers = DumpJson::array();
-  for (std::size_t i = 0; i < count && offset + (i + 1) * step * sizeof(be64) <= block.size(); ++i)
-    numbers.push_back(view<be64>(block, offset + i * step * sizeof(be64)).value());
-  return numbers;
-}
-
-/// Which blocks a descriptor's log blocks are the states of, or which it revokes: gfs2_log_descriptor.
-void add_descriptor(std::span<const std::byte> block, DumpJson& dump) {
-  constexpr std::size_t kBehind = sizeof(ondisk::LogDescriptor);
-  const auto& descriptor = view<ondisk::LogDescriptor>(block);
-  switch (static_cast<ondisk::LogDescriptorType>(descriptor.type.value())) {
-    case ondisk::LogDescriptorType::metadata:
-      dump["blocks"] = numbers_behind(block, kBehind, descriptor.data1, 1);
-      break;
-    case ondisk::LogDescriptorType::journaled_data:
-      dump["blocks"] = numbers_behind(block, kBehind, descriptor.data1, 2);
-      break;
-    case ondisk::LogDescriptorType::revoke:
-      dump["revokes"] = numbers_behind(block, kBehind, descriptor.data1, 1);
-      break;
-  }
 }
 
 std::string hex_lines(std::span<const std::byte> bytes) {
@@ -142,8 +98,7 @@ Task<Result<>> VolumeDump::add_log_blocks(JournalAccess journal, std::uint32_t f
     }
     DumpJson dump = {{"journal_block", place}};
     dump.update(fields_of_block(block.span(), number));
-    if (view<ondisk::MetaHeader>(block.span()).meta_type() == MetaType::log_descriptor)
-      add_descriptor(block.span(), dump);
+    add_details(block.span(), number, volume_.superblock().fs_format, dump);
     into.push_back(std::move(dump));
   }
   co_return Result<>{};
@@ -185,9 +140,29 @@ Task<Result<OfflineInode>> VolumeDump::find(std::string path_or_number) const {
   co_return inode;
 }
 
+/// Those of the inode's block of attributes, or of the several that an indirect block leads to.
+Task<Result<DumpJson>> VolumeDump::attributes(const OfflineInode& inode) const {
+  const BlockNo first(inode.dinode().eattr);
+  CO_TRY(const AlignedBuffer block, co_await volume_.read_block(first));
+  if (!ondisk::has_meta_type(block.span(), MetaType::indirect))
+    co_return attributes_of(block.span(), first, volume_.superblock().fs_format);
+  DumpJson all = DumpJson::array();
+  for (const be64& pointer : ondisk::pointers(block.span(), sizeof(ondisk::MetaHeader))) {
+    if (pointer == 0) continue;
+    CO_TRY(const AlignedBuffer part, co_await volume_.read_block(BlockNo(pointer)));
+    for (DumpJson& one : attributes_of(part.span(), BlockNo(pointer), volume_.superblock().fs_format))
+      all.push_back(std::move(one));
+  }
+  co_return all;
+}
+
 Task<Result<DumpJson>> VolumeDump::inode(std::string path_or_number) const {
   CO_TRY(const OfflineInode inode, co_await find(path_or_number));
   DumpJson dump = fields_of_block(inode.block(), inode.number());
+  if (inode.dinode().eattr != 0) {
+    auto found = co_await attributes(inode);
+    dump["attributes"] = found ? *std::move(found) : DumpJson::array({{{"damage", found.error().describe()}}});
+  }
   if (inode.dinode().height == 0) {
     if (inode.is_directory() && !inode.is_hashed_directory())
       dump["entries"] = dirents_of(inode.block(), inode.number());
@@ -264,6 +239,9 @@ DumpJson describe(const cluster::Slot& slot) {
   DumpJson hears = DumpJson::array();
   for (std::uint32_t i = 0; i < cluster::kSlots; ++i)
     if (slot.hears[i]) hears.push_back(i);
+  DumpJson addresses = DumpJson::array();
+  for (const cluster::Address& address : slot.addresses)
+    addresses.push_back(cluster::describe_address(address));
   return {{"state", kStates.at(static_cast<std::size_t>(slot.state))},
           {"name", slot.name},
           {"incarnation", slot.incarnation.value},
@@ -274,6 +252,7 @@ DumpJson describe(const cluster::Slot& slot) {
           {"cycle_ms", slot.cycle_ms},
           {"health", slot.health},
           {"port", slot.port},
+          {"addresses", std::move(addresses)},
           {"hears", std::move(hears)}};
 }
 
@@ -317,6 +296,7 @@ Task<Result<DumpJson>> VolumeDump::block(std::string number) const {
   CO_TRY(const AlignedBuffer block, co_await volume_.read_block(BlockNo(*parsed)));
   DumpJson dump = is_metadata(block.span()) ? fields_of_block(block.span(), BlockNo(*parsed))
                                             : DumpJson{{"block", *parsed}, {"type", "no metadata"}};
+  if (is_metadata(block.span())) add_details(block.span(), BlockNo(*parsed), volume_.superblock().fs_format, dump);
   dump["bytes"] = hex_lines(block.span());
   co_return dump;
 }

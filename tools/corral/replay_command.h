@@ -1,4 +1,4 @@
-/// corral replay [-n] [--journal N] [--json] DEVICE: replays the journals of a volume that is not mounted.
+/// corral replay [-nl] [--journal N] [--json] DEVICE: replays the journals of a volume that is not mounted.
 #pragma once
 
 #include <optional>
@@ -21,6 +21,7 @@ class ReplayCommand {
 
   std::string device_;
   bool dry_run_ = false;
+  bool list_ = false;
   bool json_ = false;
   std::optional<std::uint32_t> journal_;
 };

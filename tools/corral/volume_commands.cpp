@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "cluster/area.h"
@@ -38,17 +39,18 @@ Result<> with_device(const std::string& name, StorageOptions options, Work work)
   return result;
 }
 
-Task<Result<>> print_settings(Device& device, std::string name) {
+Task<Result<>> print_settings(Device& device, std::string name, bool json) {
   CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
   CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
   CO_TRY(cluster::Header header, co_await area.read_header());
-  bool known = false;
+  nlohmann::ordered_json shown;
   for (const auto& [key, value] : cluster::describe_settings(header.settings)) {
     if (!name.empty() && key != name) continue;
-    known = true;
-    fmt::print("{}\n", name.empty() ? fmt::format("{} = {}", key, value) : value);
+    shown[key] = value;
+    if (!json) fmt::print("{}\n", name.empty() ? fmt::format("{} = {}", key, value) : value);
   }
-  if (!known) co_return fail(EINVAL, "setting '{}' is not known", name);
+  if (json && !shown.empty()) fmt::print("{}\n", shown.dump(2));
+  if (shown.empty()) co_return fail(EINVAL, "setting '{}' is not known", name);
   co_return Result<>{};
 }
 
@@ -100,6 +102,7 @@ ConfigCommand::ConfigCommand(CLI::App& app, int& status) {
   CLI::App* get_command = command->add_subcommand("get", "Show all settings, or the value of one");
   get_command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
   get_command->add_option("name", name_, "Setting");
+  get_command->add_flag("--json", json_, "Report as JSON");
   get_command->callback([this, &status] { status = get(); });
   CLI::App* set_command = command->add_subcommand("set", "Change one setting of a volume that is unmounted everywhere");
   set_command->add_option("device", device_, "Block device, image file or iscsi://host[:port]/target/lun")->required();
@@ -113,7 +116,7 @@ ConfigCommand::ConfigCommand(CLI::App& app, int& status) {
 
 int ConfigCommand::get() const {
   return report(device_, with_device(device_, {.read_only = true, .exclusive = false},
-                                     [&](EventLoop&, Device& device) { return print_settings(device, name_); }));
+                                     [&](EventLoop&, Device& device) { return print_settings(device, name_, json_); }));
 }
 
 int ConfigCommand::set() const {

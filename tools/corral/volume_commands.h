@@ -47,6 +47,7 @@ class ConfigCommand {
   std::string device_;
   std::string name_;
   std::string value_;
+  bool json_ = false;
 };
 
 }  // namespace corral
