@@ -56,8 +56,8 @@ Task<Result<std::optional<AlignedBuffer>>> read_local_statfs(const ReplayJob& jo
   co_return std::move(block);
 }
 
-/// What the node had counted stands in its file, and in every header: the kernel's replay believes the header. They
-/// differ only where a damaged part of the log was skipped; then the header is right.
+/// What the node had counted stands in its file, and in every header: the kernel's replay believes the header. Where a
+/// part of the log was skipped that may have held the file, the header alone tells.
 Task<Result<>> believe_head(const ReplayJob& job, const LogHeaderExtras& head) {
   if (!head.statfs_inode || head.statfs_inode != job.local_statfs) co_return Result<>();
   CO_TRY(std::optional<AlignedBuffer> local, co_await read_local_statfs(job));
@@ -103,7 +103,7 @@ Task<Result<>> end_log(const ReplayJob& job, ReplayReport& report) {
 Task<Result<>> write_volume(const ReplayJob& job, ReplayReport& report) {
   if (!planted(PlantedBug::replay_skips_blocks))
     CO_TRY_VOID(co_await write_in_place(job.journal, report.head.tail, report.plan.blocks));
-  CO_TRY_VOID(co_await believe_head(job, report.head.extras));
+  if (report.plan.unknown_descriptors > 0) CO_TRY_VOID(co_await believe_head(job, report.head.extras));
   if (!planted(PlantedBug::replay_skips_flush)) CO_TRY_VOID(co_await job.journal.device.flush());
   co_return co_await end_log(job, report);
 }
