@@ -167,12 +167,12 @@ TEST_CASE("new data whose write has failed once is tried again before its commit
   BlockNo file = volume.create("file");
   AlignedBuffer data = pattern(64 * 1024, 1);
   must(write(volume, file, 0, data));
-  auto fault = failing_writes_of(volume, file, 16);
-  fault.times = 1;
-  volume.device.add_fault(fault);
+  auto fault = volume.device.add_fault(failing_writes_of(volume, file, 16));
   REQUIRE_FALSE(volume.run(volume.data().write_back_all()).has_value());
+  volume.device.remove_fault(fault);
   must(volume.run(volume.filesystem->journal()->flush()));
   REQUIRE_FALSE(volume.filesystem->volume().withdrawn);
+  REQUIRE(volume.data().dirty_bytes() == 0);
   must(fsync(volume, file));
   REQUIRE(equal(volume.read(file, 0, data.size()), data));
   volume.unmount();
