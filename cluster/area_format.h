@@ -89,7 +89,6 @@ enum class SlotState : std::uint32_t {
   member = 2,   ///< in a view, or about to be: its journal may be in use
 };
 
-/// What a node says of itself, and its heartbeat.
 /// Whether a life that was fenced may still have commands on their way to the disk, for all that is known: its host was
 /// not heard of since. The reservation must outlast it.
 enum class FencedLife : std::uint8_t {
@@ -98,6 +97,7 @@ enum class FencedLife : std::uint8_t {
   earlier = 2,  ///< another node's, which had the slot before
 };
 
+/// What a node says of itself, and its heartbeat.
 struct Slot {
   NodeId id{};
   Uuid cluster{};
