@@ -10,17 +10,12 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/first_line.h"
+
 namespace corral {
 
 namespace {
 namespace filesystem = std::filesystem;
-
-std::string first_line(const filesystem::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 std::vector<std::string> words_of(const std::string& line) {
   std::istringstream stream(line);

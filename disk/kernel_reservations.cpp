@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <vector>
 
 #include <fcntl.h>
@@ -10,6 +9,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/file_descriptor.h"
+#include "base/first_line.h"
 #include "disk/nvme_reservations.h"
 #include "disk/path_reservations.h"
 #include "disk/sg_transport.h"
@@ -25,9 +25,7 @@ FileDescriptor open_again(const std::string& path) {
 }
 
 bool is_multipath(const files::path& folder) {
-  std::ifstream file(folder / "dm" / "uuid");
-  std::string uuid;
-  return std::getline(file, uuid) && uuid.starts_with("mpath-");
+  return first_line(folder / "dm" / "uuid").starts_with("mpath-");
 }
 
 /// The disks under a multipath device.

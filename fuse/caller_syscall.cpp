@@ -1,19 +1,17 @@
 #include "fuse/caller_syscall.h"
 
-#include <fstream>
 #include <sstream>
 #include <string>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include "base/first_line.h"
+
 namespace corral {
 
 bool waits_for_open_file_lock(std::uint32_t thread) {
-  std::ifstream file(fmt::format("/proc/{}/syscall", thread));
-  std::string line;
-  std::getline(file, line);
-  return is_wait_for_open_file_lock(line);
+  return is_wait_for_open_file_lock(first_line(fmt::format("/proc/{}/syscall", thread)));
 }
 
 bool is_wait_for_open_file_lock(std::string_view line) {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/first_line.h"
 #include "base/parse_number.h"
 #include "control/control_client.h"
 #include "control/control_socket.h"
@@ -35,9 +36,7 @@ std::string behind_loop_device(const std::string& source) {
   const std::string name = std::filesystem::path(source).filename();
   if (!source.starts_with("/dev/loop")) return source;
   // A placeholder's backing file is nameless; its real name is only known to the mount's process.
-  std::ifstream file("/sys/block/" + name + "/loop/backing_file");
-  std::string backing;
-  std::getline(file, backing);
+  const std::string backing = first_line("/sys/block/" + name + "/loop/backing_file");
   return backing.empty() || backing.starts_with("/memfd:") ? source : backing;
 }
 

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "base/first_line.h"
 
 namespace corral::doctor {
 
@@ -14,13 +15,13 @@ namespace files = std::filesystem;
 
 namespace {
 
-std::string first_line(const files::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  while (!line.empty() && line.back() == ' ')
-    line.pop_back();
-  return line;
+/// What tells a disk from all others; empty where it does not say. SCSI's is under its device, and padded.
+std::string wwid_of(const files::path& folder) {
+  std::string id = first_line(folder / "device" / "wwid");
+  if (id.empty()) id = first_line(folder / "wwid");
+  while (!id.empty() && id.back() == ' ')
+    id.pop_back();
+  return id;
 }
 
 std::vector<std::string> names_in(const files::path& folder) {
@@ -58,14 +59,11 @@ void check_same_disk(const files::path& sys, const files::path& folder, const st
     return findings.problem("paths", fmt::format("{} is one path of a multipath device", name),
                             fmt::format("use /dev/mapper/{}", first_line(sys / "block" / holder / "dm" / "name")));
   }
-  const std::string id = first_line(folder / "device" / "wwid");
-  const std::string own_id = id.empty() ? first_line(folder / "wwid") : id;
+  const std::string own_id = wwid_of(folder);
   if (own_id.empty()) return findings.note("paths", fmt::format("{} tells no WWID: other paths cannot be seen", name));
   std::vector<std::string> same;
   for (const std::string& other : names_in(sys / "block")) {
-    if (other == name) continue;
-    const std::string other_id = first_line(sys / "block" / other / "device" / "wwid");
-    if ((other_id.empty() ? first_line(sys / "block" / other / "wwid") : other_id) == own_id) same.push_back(other);
+    if (other != name && wwid_of(sys / "block" / other) == own_id) same.push_back(other);
   }
   if (same.empty()) return findings.good("paths", fmt::format("{} is reached over one path", name));
   findings.problem("paths", fmt::format("{} is the same disk as {} (WWID {})", name, fmt::join(same, ", "), own_id),

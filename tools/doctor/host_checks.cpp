@@ -3,7 +3,6 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/file_descriptor.h"
+#include "base/first_line.h"
 #include "cluster/area_format.h"
 #include "disk/event_loop.h"
 #include "disk/ring.h"
@@ -22,13 +22,6 @@ namespace corral::doctor {
 namespace files = std::filesystem;
 
 namespace {
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 std::pair<unsigned, unsigned> kernel_of(const HostFolders& folders) {
   return parse_release(first_line(folders.proc + "/sys/kernel/osrelease"));
