@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "base/task.h"
-#include "disk/device.h"
+#include "disk/forwarding_device.h"
 
 namespace corral {
 
@@ -36,24 +36,19 @@ class AnswerDeadline {
 };
 
 /// A device of which each operation has the deadline. Reservations and life locks are the device's own.
-class DeadlineDevice final : public Device {
+class DeadlineDevice final : public ForwardingDevice {
  public:
   /// Both outlive it.
-  DeadlineDevice(Device& device, AnswerDeadline& deadline) : device_(device), deadline_(deadline) {}
+  DeadlineDevice(Device& device, AnswerDeadline& deadline) : ForwardingDevice(device), deadline_(deadline) {}
 
-  const std::string& name() const override { return device_.name(); }
-  const DeviceGeometry& geometry() const override { return device_.geometry(); }
   using Device::read;
   using Device::write;
   Task<Result<>> read(std::uint64_t offset_bytes, std::span<const ReadSpan> spans) override;
   Task<Result<>> write(std::uint64_t offset_bytes, std::span<const WriteSpan> spans, WriteMode mode) override;
   Task<Result<>> flush() override;
   Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
-  Reservations* reservations() override { return device_.reservations(); }
-  LifeLocks* life_locks() override { return device_.life_locks(); }
 
  private:
-  Device& device_;
   AnswerDeadline& deadline_;
 };
 

@@ -4,26 +4,22 @@
 #include <cstdint>
 #include <set>
 
-#include "disk/device.h"
+#include "disk/forwarding_device.h"
 
 namespace corral::image {
 
 /// Reads zeros where the device gives none, and remembers where that was. Writes nothing. All else is the device's.
-class ReadableDevice final : public Device {
+class ReadableDevice final : public ForwardingDevice {
  public:
   /// The device outlives it.
-  explicit ReadableDevice(Device& device) : device_(device) {}
+  explicit ReadableDevice(Device& device) : ForwardingDevice(device) {}
 
-  const std::string& name() const override { return device_.name(); }
-  const DeviceGeometry& geometry() const override { return device_.geometry(); }
   using Device::read;
   using Device::write;
   Task<Result<>> read(std::uint64_t offset_bytes, std::span<const ReadSpan> spans) override;
   Task<Result<>> write(std::uint64_t, std::span<const WriteSpan>, WriteMode) override { co_return fail(EROFS); }
   Task<Result<>> flush() override { co_return Result<>{}; }
   Task<Result<>> discard(std::uint64_t, std::uint64_t) override { co_return fail(EROFS); }
-  Reservations* reservations() override { return device_.reservations(); }
-  LifeLocks* life_locks() override { return device_.life_locks(); }
 
   /// Numbers of the device's sectors that could not be read.
   const std::set<std::uint64_t>& unreadable() const { return unreadable_; }
@@ -31,7 +27,6 @@ class ReadableDevice final : public Device {
   bool lacks(std::uint64_t offset_bytes, std::uint64_t length_bytes) const;
 
  private:
-  Device& device_;
   std::set<std::uint64_t> unreadable_;
 };
 
