@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fs/system_inode.h"
+#include "ondisk/statfs_file.h"
 
 namespace corral {
 
@@ -26,11 +27,16 @@ StatfsCounters::Counts StatfsCounters::read(const Block& dinode) {
           static_cast<std::int64_t>(disk.dinodes.value())};
 }
 
-void StatfsCounters::write(Transaction& transaction, Block& dinode, const Counts& counts) {
-  auto& disk = transaction.modify_as<ondisk::StatfsChange>(dinode, sizeof(ondisk::Dinode));
+ondisk::StatfsChange StatfsCounters::on_disk(const Counts& counts) {
+  ondisk::StatfsChange disk{};
   disk.total = static_cast<std::uint64_t>(counts.total);
   disk.free = static_cast<std::uint64_t>(counts.free);
   disk.dinodes = static_cast<std::uint64_t>(counts.dinodes);
+  return disk;
+}
+
+void StatfsCounters::write(Transaction& transaction, Block& dinode, const Counts& counts) {
+  transaction.modify_as<ondisk::StatfsChange>(dinode, sizeof(ondisk::Dinode)) = on_disk(counts);
 }
 
 Task<Result<>> StatfsCounters::open(InodeRef master, InodeRef local) {
@@ -91,9 +97,7 @@ Task<Result<>> StatfsCounters::take_over(const LockedInode& left, JournalId of) 
   CO_TRY(Transaction transaction, co_await volume_.journal->begin({.blocks = 2}));
   add_to_master(transaction, master, counts);
   write(transaction, left.block(), {});
-  volume_.log.info("jid={}: Updated master statfs Total:{}, Free:{}, Dinodes:{} after change [{:+},{:+},{:+}]",
-                   of.value, master_counts_.total, master_counts_.free, master_counts_.dinodes, counts.total,
-                   counts.free, counts.dinodes);
+  volume_.log.info("jid={}: {}", of.value, ondisk::describe_statfs_update(on_disk(master_counts_), on_disk(counts)));
   co_return Result<>{};
 }
 

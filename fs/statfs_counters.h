@@ -44,6 +44,7 @@ class StatfsCounters {
     bool operator==(const Counts&) const = default;
   };
   static Counts read(const Block& dinode);
+  static ondisk::StatfsChange on_disk(const Counts& counts);
   static void write(Transaction& transaction, Block& dinode, const Counts& counts);
   Task<Result<LockedInode>> lock_master(GlockMode mode);
   void add_to_master(Transaction& transaction, const LockedInode& master, const Counts& counts);

@@ -3,10 +3,9 @@
 #include <bit>
 #include <optional>
 
-#include <sys/stat.h>
-
 #include "offline/volume_reader.h"
 #include "ondisk/checksum.h"
+#include "ondisk/statfs_file.h"
 #include "ondisk/validate.h"
 
 namespace corral::fsck {
@@ -173,10 +172,7 @@ struct TotalsFile {
 Task<Result<std::optional<TotalsFile>>> totals_file(Volume& volume, BlockNo inode) {
   TotalsFile file{inode, {}};
   CO_TRY(file.block, co_await volume.read(inode));
-  const auto& dinode = view<Dinode>(file.block);
-  const bool usable = check_dinode(file.block, inode, volume.geometry).has_value() && S_ISREG(dinode.mode) &&
-                      dinode.height == 0 && dinode.size >= sizeof(StatfsChange);
-  if (!usable) co_return std::nullopt;
+  if (!check_statfs_file(file.block, inode, volume.geometry)) co_return std::nullopt;
   co_return file;
 }
 

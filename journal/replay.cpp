@@ -8,6 +8,7 @@
 #include "base/aligned_buffer.h"
 #include "base/planted_bug.h"
 #include "journal/in_place_writer.h"
+#include "ondisk/statfs_file.h"
 #include "ondisk/validate.h"
 
 namespace corral {
@@ -50,9 +51,7 @@ Task<Result<std::optional<AlignedBuffer>>> read_local_statfs(const ReplayJob& jo
     co_return std::nullopt;
   AlignedBuffer block(geometry.block_size(), false);
   CO_TRY_VOID(co_await job.journal.device.read(geometry.offset_bytes(job.local_statfs), block.span()));
-  if (!check_dinode(block.span(), job.local_statfs, geometry)) co_return std::nullopt;
-  const auto& dinode = view<Dinode>(block.span());
-  if (dinode.height != 0 || dinode.size < sizeof(StatfsChange)) co_return std::nullopt;
+  if (!check_statfs_file(block.span(), job.local_statfs, geometry)) co_return std::nullopt;
   co_return std::move(block);
 }
 

@@ -1,10 +1,8 @@
 #include "offline/totals.h"
 
-#include <sys/stat.h>
-
 #include "offline/journals.h"
 #include "offline/offline_transaction.h"
-#include "ondisk/validate.h"
+#include "ondisk/statfs_file.h"
 
 namespace corral {
 
@@ -12,31 +10,18 @@ using namespace ondisk;
 
 namespace {
 
-Result<> check_totals_file(std::span<const std::byte> block, BlockNo inode, const Geometry& geometry) {
-  TRY_VOID(check_dinode(block, inode, geometry));
-  const auto& dinode = view<Dinode>(block);
-  if (!S_ISREG(dinode.mode) || dinode.height != 0 || dinode.size < sizeof(StatfsChange))
-    return fail_corrupt("inode {}: height {} and size {}, expected a statfs file", inode.value, dinode.height.value(),
-                        dinode.size.value());
-  return {};
-}
-
 /// The counts, for changing within the transaction.
 Task<Result<StatfsChange*>> totals_in(OfflineTransaction& transaction, BlockNo inode) {
   CO_TRY(const std::span<std::byte> block, co_await transaction.change(inode));
-  CO_TRY_VOID(check_totals_file(block, inode, transaction.volume().geometry()));
+  CO_TRY_VOID(check_statfs_file(block, inode, transaction.volume().geometry()));
   co_return &view<StatfsChange>(block, sizeof(Dinode));
 }
 
 Task<Result<bool>> holds_any(const VolumeReader& volume, BlockNo inode) {
   CO_TRY(const OfflineInode file, co_await volume.read_inode(inode));
-  CO_TRY_VOID(check_totals_file(file.block(), inode, volume.geometry()));
+  CO_TRY_VOID(check_statfs_file(file.block(), inode, volume.geometry()));
   const auto& counts = view<StatfsChange>(file.block(), sizeof(Dinode));
   co_return counts.total != 0 || counts.free != 0 || counts.dinodes != 0;
-}
-
-std::int64_t signed_count(const be64& count) {
-  return static_cast<std::int64_t>(count.value());
 }
 
 Task<Result<>> move_totals(Executor& executor, const VolumeReader& volume, const std::vector<OfflineJournal>& journals,
@@ -52,10 +37,7 @@ Task<Result<>> move_totals(Executor& executor, const VolumeReader& volume, const
     sum->total = sum->total + left->total;
     sum->free = sum->free + left->free;
     sum->dinodes = sum->dinodes + left->dinodes;
-    lines.push_back(
-        fmt::format("jid={}: Updated master statfs Total:{}, Free:{}, Dinodes:{} after change [{:+},{:+},{:+}]",
-                    journal.id.value, signed_count(sum->total), signed_count(sum->free), signed_count(sum->dinodes),
-                    signed_count(left->total), signed_count(left->free), signed_count(left->dinodes)));
+    lines.push_back(fmt::format("jid={}: {}", journal.id.value, describe_statfs_update(*sum, *left)));
     *left = {};
   }
   if (lines.empty()) co_return Result<>{};
