@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "test/support/catch.h"
+#include "test/support/image_bytes.h"
 #include "tools/image/image_file.h"
 
 using namespace corral;
@@ -32,15 +33,6 @@ std::vector<std::byte> image_of(std::uint64_t blocks) {
   REQUIRE(writer.end(3));
   CHECK(writer.bytes_written() == bytes.size());
   return bytes;
-}
-
-ImageReader reader_of(const std::vector<std::byte>& bytes) {
-  return ImageReader([&bytes, at = std::size_t{0}](std::span<std::byte> into) mutable -> Result<std::size_t> {
-    const std::size_t part = std::min(into.size(), bytes.size() - at);
-    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), part, into.begin());
-    at += part;
-    return part;
-  });
 }
 
 /// The error that reading all of it ends with; nothing if there is none.

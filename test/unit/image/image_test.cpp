@@ -10,6 +10,7 @@
 #include "test/support/fsck_corral.h"
 #include "test/support/golden_cases.h"
 #include "test/support/golden_disk.h"
+#include "test/support/image_bytes.h"
 #include "test/support/must.h"
 #include "test/support/simulated_volume.h"
 #include "tools/image/restore_image.h"
@@ -35,15 +36,6 @@ Saved save(const DiskImage& volume, SaveOptions options = {}) {
   })));
   CHECK((bench.disk.contents() == volume));
   return saved;
-}
-
-ImageReader reader_of(const std::vector<std::byte>& bytes) {
-  return ImageReader([&bytes, at = std::size_t{0}](std::span<std::byte> into) mutable -> Result<std::size_t> {
-    const std::size_t part = std::min(into.size(), bytes.size() - at);
-    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), part, into.begin());
-    at += part;
-    return part;
-  });
 }
 
 Result<DiskImage> restore(const std::vector<std::byte>& bytes, DiskImage onto, bool empty) {
