@@ -12,7 +12,7 @@
 namespace corral::cluster {
 
 /// Of all that nodes say to each other. Nodes of different versions do not share a cluster.
-constexpr std::uint32_t kProtocolVersion = 1;
+constexpr std::uint32_t kProtocolVersion = 2;
 
 struct MembershipMessage {
   enum class Type : std::uint8_t {

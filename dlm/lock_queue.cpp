@@ -30,16 +30,28 @@ void LockQueue::request(QueuedLock& lock, Mode mode, LockFlags flags, Time now, 
     tell_holders(events);
     return;
   }
-  if (flags.no_queue) {
-    if (flags.no_queue_blocking) tell_holders_of(mode, lock, events);
-    events.push_back({QueueEvent::Kind::reply, lock.owner, ReplyCode::would_block});
-    return;
-  }
+  if (flags.no_queue && (blocked_by_.empty() || !flags.after_recovery)) return refuse(lock, events);
   enter(lock, State::waiting, now);
   events.push_back({QueueEvent::Kind::reply, lock.owner, ReplyCode::queued});
   // no_order may pass what waits ahead of it.
   grant_pending(now, events);
   tell_holders(events);
+}
+
+/// A new lock that does not wait.
+void LockQueue::refuse(QueuedLock& lock, Events& events) {
+  if (lock.flags.no_queue_blocking) tell_holders_of(lock.requested, lock, events);
+  events.push_back({QueueEvent::Kind::reply, lock.owner, ReplyCode::would_block});
+}
+
+/// Those that waited only for dead nodes to be recovered.
+void LockQueue::refuse_attempts(Events& events) {
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    QueuedLock& lock = *at++;
+    if (!lock.flags.no_queue) continue;
+    leave(lock);
+    refuse(lock, events);
+  }
 }
 
 void LockQueue::convert(QueuedLock& lock, Mode mode, LockFlags flags, Time now, Events& events) {
@@ -149,6 +161,10 @@ void LockQueue::resume(Time now, Events& events) {
       lock.told = Mode::null;
   }
   grant_pending(now, events);
+  if (blocked_by_.empty()) {
+    refuse_attempts(events);
+    grant_pending(now, events);
+  }
   tell_holders(events);
 }
 

@@ -12,7 +12,8 @@
 /// - Holders in the way of something that waits are told once per mode that is asked of them.
 ///
 /// While dead nodes whose journals are not replayed may have changed what the resource protects, it is blocked: nothing
-/// but NL, down-conversions and requests marked during_recovery is granted.
+/// but NL, down-conversions and requests marked during_recovery is granted. A no_queue request is refused, or, marked
+/// after_recovery, waits until the resource is blocked no more, to be granted or refused then.
 #pragma once
 
 #include <array>
@@ -113,6 +114,8 @@ class LockQueue {
   bool can_grant_now(const QueuedLock& lock, Mode mode, LockFlags flags, bool conversion) const;
   bool can_grant_queued(const QueuedLock& lock) const;
   bool deadlocks(const QueuedLock& lock) const;
+  void refuse(QueuedLock& lock, Events& events);
+  void refuse_attempts(Events& events);
   void convert_in_queue(QueuedLock& lock, Time now, Events& events);
   void grant(QueuedLock& lock, Time now, Events& events);
   void enter(QueuedLock& lock, QueuedLock::State state, Time now);

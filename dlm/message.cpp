@@ -97,9 +97,10 @@ class Decoder {
   void get(RangeAction& action) { action = static_cast<RangeAction>(get_below(3, "has an unknown range action")); }
   void get(Phase& phase) { phase = static_cast<Phase>(get_below(kPhases, "has an unknown phase")); }
   void get(LockFlags& flags) {
-    std::uint8_t bits = 0;
+    std::uint16_t bits = 0;
     get(bits);
     flags = LockFlags::from_bits(bits);
+    if (flags.bits() != bits) fail("has unknown flags");
   }
   template <class Tag, class Integer>
   void get(Strong<Tag, Integer>& value) {

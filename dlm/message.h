@@ -174,7 +174,7 @@ using Message =
 std::string_view message_name(const Message& message);
 
 inline constexpr std::uint32_t kFrameMagic = 0x4D4C4443;  // "CDLM" in memory
-inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint16_t kProtocolVersion = 2;
 inline constexpr std::size_t kFrameHeaderBytes = 48;
 inline constexpr std::size_t kMessageHeaderBytes = 4;
 

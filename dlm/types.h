@@ -69,12 +69,14 @@ struct LockFlags {
   bool demote_on_deadlock : 1 = false;  ///< in a conversion deadlock lose the granted mode (to NL) instead of failing
   bool value : 1 = false;               ///< read or write the value block
   bool during_recovery : 1 = false;  ///< for who replays a journal: granted although a dead node's locks block others
+  bool after_recovery : 1 = false;   ///< a new no_queue lock on a resource that dead nodes block is decided afterwards
 
-  std::uint8_t bits() const {
-    return static_cast<std::uint8_t>(no_queue | no_queue_blocking << 1 | expedite << 2 | queue_convert << 3 |
-                                     no_order << 4 | demote_on_deadlock << 5 | value << 6 | during_recovery << 7);
+  std::uint16_t bits() const {
+    return static_cast<std::uint16_t>(no_queue | no_queue_blocking << 1 | expedite << 2 | queue_convert << 3 |
+                                      no_order << 4 | demote_on_deadlock << 5 | value << 6 | during_recovery << 7 |
+                                      after_recovery << 8);
   }
-  static LockFlags from_bits(std::uint8_t bits) {
+  static LockFlags from_bits(std::uint16_t bits) {
     LockFlags flags;
     flags.no_queue = (bits & 1) != 0;
     flags.no_queue_blocking = (bits & 2) != 0;
@@ -84,6 +86,7 @@ struct LockFlags {
     flags.demote_on_deadlock = (bits & 32) != 0;
     flags.value = (bits & 64) != 0;
     flags.during_recovery = (bits & 128) != 0;
+    flags.after_recovery = (bits & 256) != 0;
     return flags;
   }
 };

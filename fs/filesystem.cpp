@@ -227,12 +227,13 @@ Task<void> Filesystem::reclaim(InodeRef inode) {
 Task<Result<>> Filesystem::free_inode(InodeRef inode) {
   CO_TRY(GlockHolder holder, co_await inode->glock().acquire(GlockMode::exclusive));
   if (!inode->unlinked && !inode->free_wanted) co_return Result<>{};  // it was freed meanwhile
+  // Referred to again, or freed and another inode's by now: its iopen glock is what keeps other nodes from freeing it.
+  // The last reference to go tries again.
+  if (inode->lookups != 0 || inode->opens != 0) co_return Result<>{};
   GlockHolder iopen;
   CO_TRY(const bool may, co_await may_free(*inode, iopen));
-  // Somebody may have come by its number while the lock was waited for.
-  if (!may || inode->lookups != 0 || inode->opens != 0) {
-    inode->free_wanted = false;
-    if (!may) inode->unlinked = false;
+  if (!may) {
+    inode->unlinked = inode->free_wanted = false;
     co_return Result<>{};
   }
   CO_TRY(LockedInode locked, co_await inodes_->read(inode, std::move(holder)));

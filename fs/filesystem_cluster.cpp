@@ -112,7 +112,9 @@ Task<Result<bool>> Filesystem::may_free(Inode& inode, GlockHolder& iopen) {
   if (!glocks_.clustered() || planted(PlantedBug::free_in_use)) co_return inode.unlinked;
   inode.iopen.release();
   GlockRef glock = glocks_.get(GlockType::iopen, inode.address().value);
-  CO_TRY(std::optional<GlockHolder> holder, co_await glock->attempt(GlockMode::exclusive));
+  // A dead node would never try again.
+  CO_TRY(std::optional<GlockHolder> holder,
+         co_await glock->attempt(GlockMode::exclusive, LockHow::attempt_among_living));
   if (!holder) co_return false;
   iopen = *std::move(holder);
   CO_TRY(const ondisk::BlockState state, co_await allocator_->state_of(inode.address()));

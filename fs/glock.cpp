@@ -142,7 +142,7 @@ std::optional<GlockHolder> Glock::try_acquire(GlockMode mode) {
   return GlockHolder(GlockRef(this), mode);
 }
 
-Task<Result<std::optional<GlockHolder>>> Glock::attempt(GlockMode mode) {
+Task<Result<std::optional<GlockHolder>>> Glock::attempt(GlockMode mode, LockHow how) {
   GlockRef self(this);
   // A mode that is not enough is given up first, so that after a failed attempt nothing of this node is in the way of
   // whoever was told about it and tries next.
@@ -158,7 +158,7 @@ Task<Result<std::optional<GlockHolder>>> Glock::attempt(GlockMode mode) {
   const bool by_way_of_unlocked = node_mode_ != GlockMode::unlocked && mode != GlockMode::exclusive;
   if (others_first || by_way_of_unlocked) co_return std::nullopt;
   changing_ = true;
-  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, LockHow::attempt, {});
+  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, how, {});
   changing_ = false;
   change_ended_.notify_all();
   if (table_.refusing_) co_return fail(EIO);

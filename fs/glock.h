@@ -76,7 +76,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   std::optional<GlockHolder> try_acquire(GlockMode mode);
   /// Empty if somebody, here or on another node, is in the way; waits for the lock space's answers, and until what
   /// nobody here holds any more was given up, but for no holder.
-  Task<Result<std::optional<GlockHolder>>> attempt(GlockMode mode);
+  Task<Result<std::optional<GlockHolder>>> attempt(GlockMode mode, LockHow how = LockHow::attempt);
 
   bool held_by_anyone() const { return shared_ + deferred_ + exclusive_ != 0; }
   bool contended() const { return !queue_.empty(); }

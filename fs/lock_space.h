@@ -51,6 +51,9 @@ using LockValue = std::array<std::byte, 32>;
 enum class LockHow : std::uint8_t {
   wait,     ///< until the others have given way
   attempt,  ///< granted at once or denied; those in the way are called back all the same
+  /// The same, but where dead nodes may have had the lock it is decided when they are recovered: denied then means that
+  /// somebody lives who was called back.
+  attempt_among_living,
 };
 
 enum class LockOutcome : std::uint8_t {

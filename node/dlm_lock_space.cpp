@@ -63,7 +63,8 @@ Task<LockAnswer> DlmLockSpace::change(GlockName name, GlockMode held, GlockMode 
   CHECK_INVARIANT(lock.granted() ? *lock.granted() == dlm_mode(held) : held == GlockMode::unlocked);
   dlm::LockFlags flags;
   flags.value = true;
-  flags.no_queue = flags.no_queue_blocking = how == LockHow::attempt;
+  flags.no_queue = flags.no_queue_blocking = how != LockHow::wait;
+  flags.after_recovery = how == LockHow::attempt_among_living;
   Result<> done;
   if (wanted == GlockMode::unlocked) {
     done = co_await lock.release(flags, value);

@@ -147,7 +147,7 @@ class ModelLockSpace {
     }
     CHECK_INVARIANT(held == GlockMode::unlocked || wanted == GlockMode::exclusive);
     const bool converts = held != GlockMode::unlocked;
-    if (how == LockHow::attempt && (!fits(resource, *request) || (!converts && !resource.waiting.empty()))) {
+    if (how != LockHow::wait && (!fits(resource, *request) || (!converts && !resource.waiting.empty()))) {
       call_back(name, resource, *request);
       answer(*request, LockOutcome::denied, {});
       return request;
@@ -191,7 +191,7 @@ class ModelLockSpace {
     for (Holder& holder : resource.holders) {
       if (!in_the_way(holder, request) || is_dead(holder.node)) continue;
       // Attempts do not stay: each must be told, for the last may have been answered already.
-      if (request.how != LockHow::attempt && covers(holder.called_for, request.wanted) &&
+      if (request.how == LockHow::wait && covers(holder.called_for, request.wanted) &&
           holder.called_for != GlockMode::unlocked)
         continue;
       holder.called_for = std::max(holder.called_for, request.wanted);

@@ -238,6 +238,48 @@ TEST_CASE("a blocked resource grants nothing that could see or spoil what the de
   CHECK(bench.answer(reader) == ReplyCode::granted);
 }
 
+TEST_CASE("an attempt among the living is decided when the dead are recovered") {
+  LockFlags attempt;
+  attempt.no_queue = attempt.no_queue_blocking = true;
+  LockFlags among_living = attempt;
+  among_living.after_recovery = true;
+  Bench bench;
+  QueuedLock& holder = bench.request(Mode::protected_read);
+  bench.queue.block_for(NodeId(9));
+
+  QueuedLock& at_once = bench.request(Mode::exclusive, attempt);
+  CHECK(bench.answer(at_once) == ReplyCode::would_block);
+  CHECK_FALSE(at_once.is_linked());
+
+  QueuedLock& later = bench.request(Mode::exclusive, among_living);
+  CHECK(bench.answer(later) == ReplyCode::queued);
+  QueuedLock& reader = bench.request(Mode::protected_read);
+  CHECK(bench.answer(reader) == ReplyCode::queued);
+  bench.events.clear();
+  SECTION("somebody living is in the way: refused, those behind go on") {
+    bench.queue.unblock(NodeId(9));
+    bench.queue.resume({}, bench.events);
+    CHECK(bench.answer(later) == ReplyCode::would_block);
+    CHECK(bench.told(holder) == Mode::exclusive);
+    CHECK_FALSE(later.is_linked());
+    CHECK(bench.answer(reader) == ReplyCode::granted);
+  }
+  SECTION("nobody is") {
+    bench.unlock(holder);
+    bench.events.clear();
+    bench.queue.unblock(NodeId(9));
+    bench.queue.resume({}, bench.events);
+    CHECK(bench.answer(later) == ReplyCode::granted);
+    CHECK_FALSE(bench.answer(reader));
+  }
+  SECTION("not while another dead node blocks the resource") {
+    bench.queue.block_for(NodeId(8));
+    bench.queue.unblock(NodeId(9));
+    bench.queue.resume({}, bench.events);
+    CHECK_FALSE(bench.answer(later));
+  }
+}
+
 TEST_CASE("the value with the higher sequence stays") {
   LockQueue queue;
   LockValue newer;

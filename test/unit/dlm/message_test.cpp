@@ -21,7 +21,7 @@ std::vector<Message> one_of_each() {
   value.sequence = 12;
   value.valid = false;
   const HeldRange held{{kFrom, RangeOwnerKind::flock, 99}, 1234, RangeMode::write, {5, 700}};
-  return {Request{kFrom, LockId(8), Mode::exclusive, LockFlags::from_bits(0xA5), 3, name},
+  return {Request{kFrom, LockId(8), Mode::exclusive, LockFlags::from_bits(0x1A5), 3, name},
           Convert{LockId(8), Mode::protected_read, LockFlags::from_bits(0x5A), true, value},
           Unlock{LockId(9), true, value},
           Cancel{LockId(10)},
@@ -66,7 +66,7 @@ TEST_CASE("every kind of message survives the wire") {
 
 TEST_CASE("the bytes are those of the specification") {
   const auto bytes = frame_of({Cancel{LockId(0x0102030405060708)}});
-  const std::uint8_t expected[] = {'C', 'D', 'L', 'M', 1,    0,    1,    0,    60, 0, 0, 0, 0, 0, 0, 0,  //
+  const std::uint8_t expected[] = {'C', 'D', 'L', 'M', 2,    0,    1,    0,    60, 0, 0, 0, 0, 0, 0, 0,  //
                                    42,  0,   0,   0,   0,    0,    0,    0,    3,  0, 0, 0, 5, 0, 0, 0,  //
                                    77,  0,   0,   0,   0,    0,    0,    0,    9,  0, 0, 0, 0, 0, 0, 0,  //
                                    4,   0,   12,  0,   0x08, 0x07, 0x06, 0x05, 4,  3, 2, 1};
