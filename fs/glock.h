@@ -141,6 +141,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   /// True if holders keep it from coming down. Who has an inode in memory holds its iopen glock shared, and goes on so.
   bool held_beyond(GlockMode mode) const;
   void other_wants(GlockMode wanted);
+  std::optional<GlockMode> next_demotion() const;
   bool must_change() const;
   /// Grants what can be, and has the node's mode changed where that is due.
   void advance();

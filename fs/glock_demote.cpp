@@ -32,9 +32,18 @@ bool Glock::held_beyond(GlockMode mode) const {
   return shared_may_stay ? exclusive_ + deferred_ != 0 : held_by_anyone();
 }
 
+/// How far this node can come down now for those who want the glock. Who has an iopen glock shared keeps it for as long
+/// as the inode is in memory, whoever wants it exclusively; others who want it shared must not wait for that.
+std::optional<GlockMode> Glock::next_demotion() const {
+  if (!held_beyond(*demote_to_)) return demote_to_;
+  if (name_.type == GlockType::iopen && node_mode_ == GlockMode::exclusive && !held_beyond(GlockMode::shared))
+    return GlockMode::shared;
+  return std::nullopt;
+}
+
 bool Glock::must_change() const {
   if (changing_ || table_.refusing_) return false;
-  if (demote_to_) return !table_.settled_ && !held_beyond(*demote_to_);
+  if (demote_to_) return !table_.settled_ && next_demotion().has_value();
   if (queue_.empty()) return false;
   const GlockMode wanted = static_cast<const Request&>(*queue_.first()).mode;
   return !covers(node_mode_, wanted) && compatible_with_holders(wanted);
@@ -65,7 +74,8 @@ Task<void> Glock::change_once() {
   // The hold time is for those whom the present mode is of use to.
   const bool stuck = contended() && !covers(node_mode_, static_cast<const Request&>(*queue_.first()).mode);
   if (!stuck && now() < demote_not_before_) co_return co_await table_.executor_.sleep_until(demote_not_before_);
-  co_await come_down(*demote_to_);
+  // The wait may have changed what is held.
+  if (const std::optional<GlockMode> to = next_demotion()) co_await come_down(*to);
 }
 
 /// Has the upper layer forget, then comes down; or does nothing, to be tried again, if requests were let in meanwhile:
