@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "base/result.h"
@@ -22,9 +23,16 @@ class Fencer {
   /// key is only removed by this. EBADE: this process has lost its own key, and has fenced nobody. Other errors: try
   /// again.
   virtual Task<Result<>> fence(Member victim) = 0;
+  /// Who uses the disk, and how this process knows that it still may.
+  struct Users {
+    std::vector<std::uint64_t> members;  ///< keys of the view
+    std::vector<std::uint64_t> others;   ///< those of all other slots in use
+    /// False where others may have fenced this life by now. Asked anew after every answer of the disk's.
+    std::function<bool()> certain;
+  };
   /// To be called now and then while this process is a member: keeps the way of fencing in force although nodes come
-  /// and go. `members` are the keys of the view, `others` those of all other slots in use. EBADE as above.
-  virtual Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) = 0;
+  /// and go. EBADE as above.
+  virtual Task<Result<>> maintain(Users users) = 0;
   /// Gives this process's key up, orderly. `last`: no other node has a slot, so that nothing needs to be kept in force.
   virtual Task<Result<>> leave(bool last) = 0;
   /// The same where no other node has a slot, but a life that was fenced may still have writes on their way: what keeps

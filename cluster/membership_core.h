@@ -173,6 +173,12 @@ class MembershipCore {
     bool recording = false;
   };
 
+  /// Who can write no more, as long as its heartbeat does not go on: a registration that was under way came late then.
+  struct Fenced {
+    Time since;
+    std::optional<std::uint64_t> heartbeat{};  ///< that stood in its slot afterwards
+  };
+
   /// Who asked to be let in.
   struct Joiner {
     std::uint64_t version = 0;  ///< of the protocol that it speaks
@@ -189,6 +195,7 @@ class MembershipCore {
   void install(Time now, View view, bool first);
   void check_record(const Scan& scan);
   void notice_recovered();
+  void notice_writing_again(const Scan& scan);
   bool joins(NodeId node) const;
   std::vector<Member> earlier_members(const View& view) const;
   bool process_ended(Member member) const;
@@ -268,7 +275,7 @@ class MembershipCore {
   std::map<Member, Joiner> joiners_;
   std::set<Member> leavers_;
   std::set<Member> fencing_;            ///< asked for, no answer yet
-  std::map<Member, Time> fenced_;       ///< verified, when
+  std::map<Member, Fenced> fenced_;     ///< verified
   std::set<Member> recovering_;         ///< handed to the layer above
   std::set<Member> freeing_;            ///< recovered; their slots are not seen to be free yet
   std::set<Member> awaiting_recovery_;  ///< gone from a view, not known to be recovered

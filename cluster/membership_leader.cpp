@@ -1,5 +1,6 @@
 // Arbitration among members, and what the leader does: let in, take out, fence, hand over to recovery.
 #include <algorithm>
+#include <iterator>
 
 #include "base/check.h"
 #include "base/planted_bug.h"
@@ -40,10 +41,10 @@ bool MembershipCore::is_dead(Member member) const {
 /// True when the node can write nothing more and, as it has ended or its lease has run out, serves nothing more.
 bool MembershipCore::is_gone(Member member) const {
   auto fenced = fenced_.find(member);
-  if (fenced == fenced_.end() || monitor_.last_scan() <= fenced->second) return false;
+  if (fenced == fenced_.end() || monitor_.last_scan() <= fenced->second.since) return false;
   // Where another wrote over its slot nothing tells when it was last heard.
   const Duration silence =
-      monitor_.holds(member) ? monitor_.silence(member.node) : monitor_.last_scan() - fenced->second;
+      monitor_.holds(member) ? monitor_.silence(member.node) : monitor_.last_scan() - fenced->second.since;
   return silence >= timing_.failure_timeout || process_ended(member) || planted(PlantedBug::impatient_leader);
 }
 
@@ -53,11 +54,25 @@ void MembershipCore::fence(Member victim) {
   actions_.push_back(FenceNode{victim});
 }
 
+/// Those are to be fenced once more, should it come to that.
+void MembershipCore::notice_writing_again(const Scan& scan) {
+  for (auto one = fenced_.begin(); one != fenced_.end();) {
+    auto& [member, fenced] = *one;
+    bool writes = false;
+    if (scan.began > fenced.since && monitor_.holds(member)) {
+      const std::uint64_t heartbeat = monitor_.slot(member.node)->heartbeat;
+      writes = fenced.heartbeat.value_or(heartbeat) != heartbeat;
+      fenced.heartbeat = heartbeat;
+    }
+    one = writes ? fenced_.erase(one) : std::next(one);
+  }
+}
+
 Actions MembershipCore::fenced(Time now, Member victim, const Result<>& result) {
   fencing_.erase(victim);
   if (phase_ == Phase::ended) return {};
   if (result) {
-    fenced_[victim] = now;
+    fenced_[victim] = {.since = now};
     actions_.push_back(LookAgain{});
   } else {
     end_if_fenced(result.error());

@@ -95,7 +95,7 @@ Task<Result<DiskFencing::Access>> DiskFencing::register_here(ReservationCapabili
 }
 
 Task<Result<>> DiskFencing::fence_as(Access access, ReservationCapabilities can, Member victim) {
-  ReservationFencer fencer(*executor_, *device_->reservations(), can, header_.cluster, log_);
+  ReservationFencer fencer(*executor_, *device_->reservations(), can, nullptr, header_.cluster, log_);
   fencer.act_as(access.key);
   co_return co_await fencer.fence(victim);
 }
@@ -106,7 +106,7 @@ Task<Result<>> DiskFencing::leave(Access access, ReservationCapabilities can) {
   if (!access.is_ours) co_return Result<>{};
   Reservations& reservations = *device_->reservations();
   {
-    ReservationFencer fencer(*executor_, reservations, can, header_.cluster, log_);
+    ReservationFencer fencer(*executor_, reservations, can, nullptr, header_.cluster, log_);
     fencer.act_as(access.key);
     CO_TRY_VOID(co_await fencer.leave(false));
   }

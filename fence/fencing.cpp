@@ -20,13 +20,14 @@ std::uint64_t fencing_key(const cluster::Uuid& cluster, Member member, FencingWa
   return mixed | (way == FencingWay::life_locks ? kWay : 0) | (member.node.value + 1);
 }
 
-Task<Result<std::unique_ptr<cluster::Fencer>>> choose_fencer(Executor& executor, Device& device, cluster::Uuid cluster,
-                                                             Logger log) {
+Task<Result<std::unique_ptr<cluster::Fencer>>> choose_fencer(Executor& executor, Device& device, WriteGate& writes,
+                                                             cluster::Uuid cluster, Logger log) {
   using Chosen = std::unique_ptr<cluster::Fencer>;
   if (Reservations* reservations = device.reservations()) {
     auto can = co_await reservations->report_capabilities();
     if (can && can->write_exclusive_registrants_only)
-      co_return Chosen(std::make_unique<ReservationFencer>(executor, *reservations, *can, cluster, std::move(log)));
+      co_return Chosen(
+          std::make_unique<ReservationFencer>(executor, *reservations, *can, &writes, cluster, std::move(log)));
     if (!can && can.error().code() != EOPNOTSUPP) co_return std::unexpected(can.error());
   }
   if (LifeLocks* locks = device.life_locks()) co_return Chosen(std::make_unique<LifeFencer>(*locks, cluster));

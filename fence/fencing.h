@@ -13,6 +13,7 @@
 #include "cluster/area_format.h"
 #include "cluster/fencer.h"
 #include "disk/device.h"
+#include "disk/write_gate.h"
 
 namespace corral {
 
@@ -26,7 +27,8 @@ enum class FencingWay : std::uint8_t {
 std::uint64_t fencing_key(const cluster::Uuid& cluster, Member member, FencingWay way);
 
 /// The fencer for this disk. EOPNOTSUPP where no way is known by which a node could be kept from writing to it.
-Task<Result<std::unique_ptr<cluster::Fencer>>> choose_fencer(Executor& executor, Device& device, cluster::Uuid cluster,
-                                                             Logger log);
+/// `writes`: through which all else of this node reaches that disk; outlives the fencer.
+Task<Result<std::unique_ptr<cluster::Fencer>>> choose_fencer(Executor& executor, Device& device, WriteGate& writes,
+                                                             cluster::Uuid cluster, Logger log);
 
 }  // namespace corral

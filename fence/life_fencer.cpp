@@ -16,7 +16,7 @@ Task<Result<>> LifeFencer::fence(Member victim) {
   co_return Result<>{};
 }
 
-Task<Result<>> LifeFencer::maintain(std::vector<std::uint64_t>, std::vector<std::uint64_t>) {
+Task<Result<>> LifeFencer::maintain(Users) {
   co_return Result<>{};
 }
 

@@ -1,6 +1,8 @@
 #include "fence/reservation_fencer.h"
 
 #include <algorithm>
+#include <functional>
+#include <optional>
 #include <utility>
 
 #include "base/planted_bug.h"
@@ -22,10 +24,11 @@ bool is_open(const Error& error) {
 }  // namespace
 
 ReservationFencer::ReservationFencer(Executor& executor, Reservations& reservations, ReservationCapabilities can,
-                                     cluster::Uuid cluster, Logger log)
+                                     WriteGate* writes, cluster::Uuid cluster, Logger log)
     : executor_(executor),
       reservations_(reservations),
       can_(can),
+      writes_(writes),
       cluster_(cluster),
       log_(std::move(log)),
       turn_(executor) {}
@@ -113,7 +116,24 @@ Task<Result<>> ReservationFencer::fence(Member victim) {
   co_return Result<>{};
 }
 
-Task<Result<>> ReservationFencer::maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) {
+/// The disk had neither reservation nor keys when it was last asked.
+Task<Result<>> ReservationFencer::register_again(const std::function<bool()>& certain) {
+  std::optional<WriteGate::Hold> hold;
+  if (writes_ != nullptr) co_await hold.emplace(*writes_).drained();
+  CO_TRY(ReservationState state, co_await reservations_.read_reservation());
+  if (state.type != ReservationType::none) co_return own_key_lost();
+  if (!certain()) co_return own_key_lost();
+  log_.warning("the disk has lost the registrations of its nodes: registering again");
+  CO_TRY_VOID(co_await register_own(own_));
+  if (certain()) co_return Result<>{};
+  const auto lost = own_key_lost();
+  [[maybe_unused]] Result<> undone =
+      co_await reservations_.register_key(std::exchange(own_, {}), {}, persist());  // or others remove it
+  co_return lost;
+}
+
+Task<Result<>> ReservationFencer::maintain(Users users) {
+  const auto& [members, others, certain] = users;
   Mutex::Guard turn = co_await turn_.lock();
   if (!own_) co_return Result<>{};
   CO_TRY(ReservationState state, co_await reservations_.read_reservation());
@@ -121,8 +141,7 @@ Task<Result<>> ReservationFencer::maintain(std::vector<std::uint64_t> members, s
   const bool reserved = state.type != ReservationType::none;
   if (!keys.contains(own_)) {
     if (reserved) co_return own_key_lost();
-    log_.warning("the disk has lost the registrations of its nodes: registering again");
-    CO_TRY_VOID(co_await register_own(own_));
+    CO_TRY_VOID(co_await register_again(certain));
     CO_TRY(keys, co_await reservations_.read_keys());
   }
   if (!reserved) {

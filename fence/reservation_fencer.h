@@ -11,8 +11,12 @@
 /// holds it: programs that work on an unmounted volume have no key. Where a fenced life was not seen to end it stays.
 ///
 /// Where the disk has lost all registrations (it does not keep them over a power loss), members register anew and make
-/// the reservation when all are there. Who finds a reservation without its own key has been fenced.
+/// the reservation when all are there. Who finds a reservation without its own key has been fenced. A registration that
+/// was long under way may come after others have fenced this life, and let it write again: so nothing of this node's is
+/// on its way meanwhile, and nothing goes on unless the node is still certain of its membership afterwards.
 #pragma once
+
+#include <functional>
 
 #include "base/sync.h"
 #include "disk/reservation.h"
@@ -22,21 +26,22 @@ namespace corral {
 
 class ReservationFencer final : public cluster::Fencer {
  public:
-  /// The reservations outlive it.
-  ReservationFencer(Executor& executor, Reservations& reservations, ReservationCapabilities can, cluster::Uuid cluster,
-                    Logger log);
+  /// The reservations and `writes` outlive it; null for a process that writes nothing else to the disk.
+  ReservationFencer(Executor& executor, Reservations& reservations, ReservationCapabilities can, WriteGate* writes,
+                    cluster::Uuid cluster, Logger log);
 
   std::uint64_t key_of(Member member) const override { return fencing_key(cluster_, member, FencingWay::reservations); }
   Task<Result<>> admit(Member self) override;
   /// In place of admit(): the nexus is registered under this key already.
   void act_as(ReservationKey own) { own_ = own; }
   Task<Result<>> fence(Member victim) override;
-  Task<Result<>> maintain(std::vector<std::uint64_t> members, std::vector<std::uint64_t> others) override;
+  Task<Result<>> maintain(Users users) override;
   Task<Result<>> leave(bool last) override;
   Task<Result<>> leave_in_force() override;
 
  private:
   Task<Result<>> register_own(ReservationKey key);
+  Task<Result<>> register_again(const std::function<bool()>& certain);
   Task<Result<>> reserve_if_free();
   Task<Result<>> remove_key(ReservationKey victim, bool& aborted);
   Task<Result<>> settle_in_flight();
@@ -48,6 +53,7 @@ class ReservationFencer final : public cluster::Fencer {
   Executor& executor_;
   Reservations& reservations_;
   ReservationCapabilities can_;
+  WriteGate* writes_;
   cluster::Uuid cluster_;
   Logger log_;
   ReservationKey own_{};

@@ -64,8 +64,10 @@ Task<Result<>> MountLife::open_join_and_mount(bool clustered, bool device_claime
 }
 
 Task<Result<>> MountLife::join() {
-  node_device_ = std::make_unique<KeptMemoryDevice>(loop_.executor(), *device_);
-  CO_TRY(cluster_, co_await ClusterMount::prepare(loop_, *node_device_, arguments_.node, log_, random_seed()));
+  writes_ = std::make_unique<WriteGate>(loop_.executor(), *device_);
+  node_device_ = std::make_unique<KeptMemoryDevice>(loop_.executor(), *writes_);
+  CO_TRY(cluster_,
+         co_await ClusterMount::prepare(loop_, *node_device_, *writes_, arguments_.node, log_, random_seed()));
   ClusterNode& node = cluster_->node();
   node.on_lost = [this](const Error& reason) { node_lost(reason); };
   node.on_uncertain = on_uncertain;
@@ -76,7 +78,7 @@ Task<Result<>> MountLife::join() {
 
 Task<Result<>> MountLife::mount() {
   Filesystem::Environment environment{.executor = loop_.executor(),
-                                      .device = *device_,
+                                      .device = writes_ ? static_cast<Device&>(*writes_) : *device_,
                                       .log = log_,
                                       .random_seed = random_seed(),
                                       .in_additional_groups = in_additional_groups,
@@ -131,6 +133,7 @@ Task<Result<>> MountLife::end() {
   cluster_.reset();
   if (device_) co_await device_->close();
   node_device_.reset();
+  writes_.reset();
   device_.reset();
   co_return unmounted;
 }

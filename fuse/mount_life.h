@@ -68,6 +68,7 @@ class MountLife {
   const MountArguments& arguments_;
   LogSink& log_;
   std::unique_ptr<StorageDevice> device_;
+  std::unique_ptr<WriteGate> writes_;              ///< the same, for all that a node of a cluster writes to it
   std::unique_ptr<KeptMemoryDevice> node_device_;  ///< the same, for the node, which may end while it waits for it
   std::unique_ptr<ClusterMount> cluster_;          ///< where the volume is a cluster's
   std::unique_ptr<Filesystem> filesystem_;

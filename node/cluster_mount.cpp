@@ -92,7 +92,7 @@ Result<std::vector<Address>> parse_addresses(const std::vector<std::string>& tex
   return addresses;
 }
 
-Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loop, Device& device,
+Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loop, Device& device, WriteGate& writes,
                                                                   NodeSettings settings, LogSink& log,
                                                                   std::uint64_t random_seed) {
   CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
@@ -107,7 +107,7 @@ Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loo
   Random random(random_seed);
   std::unique_ptr<ClusterMount> mount(new ClusterMount);
   Logger logger(log);
-  CO_TRY(mount->fencer_, co_await choose_fencer(loop.executor(), device, header.cluster, logger));
+  CO_TRY(mount->fencer_, co_await choose_fencer(loop.executor(), device, writes, header.cluster, logger));
   const std::uint16_t port = settings.port != 0 ? settings.port : header.settings.port;
   CO_TRY(NodeOptions options,
          options_of(settings, journals, port, cluster::new_incarnation(loop.clock().wall(), random)));

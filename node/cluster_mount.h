@@ -19,9 +19,11 @@ class ClusterMount {
  public:
   /// A node of the cluster of the volume on the device, ready for ClusterNode::join(). Errors say what is wrong and
   /// what to do about it. Loop, device and log outlive it. Destroying it destroys coroutines that wait for the device:
-  /// one that keeps their memory (disk/kept_memory_device.h).
-  static Task<Result<std::unique_ptr<ClusterMount>>> prepare(EventLoop& loop, Device& device, NodeSettings settings,
-                                                             LogSink& log, std::uint64_t random_seed);
+  /// one that keeps their memory (disk/kept_memory_device.h). `writes`: through which all else of this
+  /// node writes to that device; outlives it too.
+  static Task<Result<std::unique_ptr<ClusterMount>>> prepare(EventLoop& loop, Device& device, WriteGate& writes,
+                                                             NodeSettings settings, LogSink& log,
+                                                             std::uint64_t random_seed);
   ClusterNode& node() { return *node_; }
 
  private:

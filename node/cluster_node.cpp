@@ -231,9 +231,11 @@ std::vector<std::uint64_t> ClusterNode::keys_of_slots(bool members) const {
 }
 
 Task<void> ClusterNode::maintain_fencing() {
-  const Duration interval = std::chrono::milliseconds(header_.settings.failure_timeout_ms);
+  // A disk that has lost its reservation keeps nobody from writing: it must not stay so for long.
+  const Duration interval = membership_->core().timing().heartbeat_interval;
   while (membership_ && !ended_) {
-    const Result<> done = co_await environment_.fencer.maintain(keys_of_slots(true), keys_of_slots(false));
+    const Result<> done = co_await environment_.fencer.maintain(
+        {.members = keys_of_slots(true), .others = keys_of_slots(false), .certain = [this] { return certain(); }});
     if (!done && done.error().code() == EBADE) {
       co_await environment_.executor.yield();
       fail(done.error().within("this node was fenced"));

@@ -33,7 +33,8 @@ class MountedNode {
 
   MountedNode(World world, std::uint64_t seed, SimulatedDeviceOptions options, LogSink* sink = nullptr)
       : device(world.executor, world.disk, seed, std::move(options), &world.node),
-        node_device(world.node, device),
+        writes(world.node, device),
+        node_device(world.node, writes),
         links(world.node, world.network, world.ends),
         world_(world),
         sink_(sink != nullptr ? *sink : log) {}
@@ -54,7 +55,7 @@ class MountedNode {
     CO_TRY(VolumeReader volume, co_await VolumeReader::open(node_device));
     CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
     CO_TRY(cluster::Header header, co_await area.read_header());
-    CO_TRY(fencer, co_await choose_fencer(world_.node, node_device, header.cluster, Logger(sink_)));
+    CO_TRY(fencer, co_await choose_fencer(world_.node, node_device, writes, header.cluster, Logger(sink_)));
     cluster::NodeOptions about{.name = std::move(name),
                                .journals = journals,
                                .incarnation = cluster::new_incarnation(world_.node.clock().wall(), random)};
@@ -63,7 +64,7 @@ class MountedNode {
     CO_TRY_VOID(co_await node->join());
     if (watch_locks) lock_space = watch_locks(node->lock_space());
     Filesystem::Environment environment{.executor = world_.node,
-                                        .device = device,
+                                        .device = writes,
                                         .log = sink_,
                                         .random_seed = random.next(),
                                         .lock_space = lock_space ? lock_space.get() : &node->lock_space(),
@@ -92,6 +93,7 @@ class MountedNode {
   BlockNo root() const { return filesystem->root(); }
 
   SimulatedDevice device;
+  WriteGate writes;              ///< see MountLife
   KeptMemoryDevice node_device;  ///< see MountLife
   SimulatedLinks links;
   LineSink log;

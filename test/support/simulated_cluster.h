@@ -123,7 +123,7 @@ class NodeFencer final : public cluster::Fencer {
     co_await latency();
     co_return Result<>{};
   }
-  Task<Result<>> maintain(std::vector<std::uint64_t>, std::vector<std::uint64_t>) override { co_return Result<>{}; }
+  Task<Result<>> maintain(Users) override { co_return Result<>{}; }
   Task<Result<>> leave(bool) override {
     shared_.keys.erase(device_.key);
     co_return Result<>{};

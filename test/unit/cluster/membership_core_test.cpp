@@ -136,3 +136,35 @@ TEST_CASE("a slot that was freed for an earlier life does not make a member reco
   replays_before_it_gives_on(alone, other,
                              [&] { alone.slots[1] = {.id = NodeId(1), .incarnation = Incarnation(400)}; });
 }
+
+TEST_CASE("a fenced life that writes again is fenced again before it is replayed") {
+  Alone alone(0);
+  const Member other = joined_with(alone);
+  const auto scan_and_fence = [&] {
+    const Actions actions = alone.scan();
+    REQUIRE(find<RecoverNode>(actions) == nullptr);
+    const auto* fence = find<FenceNode>(actions);
+    if (fence == nullptr) return false;
+    CHECK(fence->victim == other);
+    alone.core.fenced(alone.now, other, {});
+    return true;
+  };
+  bool fenced = false;
+  for (int scans = 0; scans < 40 && !fenced; ++scans)
+    fenced = scan_and_fence();
+  REQUIRE(fenced);
+  // A registration that was long under way lets heartbeats through.
+  fenced = false;
+  for (int beats = 0; beats < 2; ++beats) {
+    alone.beat(other.incarnation, SlotState::member);
+    fenced = scan_and_fence() || fenced;
+  }
+  for (int scans = 0; scans < 40 && !fenced; ++scans)
+    fenced = scan_and_fence();
+  REQUIRE(fenced);
+  alone.view(6, {alone.self});
+  bool recovers = false;
+  for (int scans = 0; scans < 40 && !recovers; ++scans)
+    recovers = find<RecoverNode>(alone.scan()) != nullptr;
+  CHECK(recovers);
+}

@@ -28,7 +28,8 @@ struct Nodes {
     options.write_latency = {.least = 10ms, .most = 10ms};
     for (std::uint64_t i = 0; i < 3; ++i) {
       devices.push_back(std::make_unique<SimulatedDevice>(executor, disk, i + 1, options));
-      fencers.push_back(must(run(choose_fencer(executor, *devices[i], kCluster, Logger(log)))));
+      gates.push_back(std::make_unique<WriteGate>(executor, *devices[i]));
+      fencers.push_back(must(run(choose_fencer(executor, *devices[i], *gates[i], kCluster, Logger(log)))));
     }
   }
   template <class T>
@@ -46,7 +47,7 @@ struct Nodes {
   }
   std::uint64_t key(std::size_t node) const { return fencers[node]->key_of(kMembers[node]); }
   Result<> maintain(std::size_t node, std::vector<std::uint64_t> members, std::vector<std::uint64_t> others = {}) {
-    return run(fencers[node]->maintain(std::move(members), std::move(others)));
+    return run(fencers[node]->maintain({std::move(members), std::move(others), [this] { return certain; }}));
   }
   ReservationState reservation() { return disk.reservations().reservation(); }
   bool registered(std::size_t node) { return disk.reservations().keys().contains(ReservationKey(key(node))); }
@@ -56,7 +57,9 @@ struct Nodes {
   NullLogSink log;
   SimulatedDisk disk{DiskImage(1 << 20)};
   std::vector<std::unique_ptr<SimulatedDevice>> devices;
+  std::vector<std::unique_ptr<WriteGate>> gates;
   std::vector<std::unique_ptr<cluster::Fencer>> fencers;
+  bool certain = true;  ///< of their membership, the nodes are
   AlignedBuffer block{4096};
 };
 
@@ -217,6 +220,60 @@ TEST_CASE("registrations that the disk has lost are made anew") {
   CHECK(nodes.reservation().type == ReservationType::write_exclusive_registrants_only);
   CHECK(nodes.write(0) == 0);
   CHECK(nodes.write(1) == 0);
+}
+
+TEST_CASE("a registration made anew when others may have fenced the node is taken back") {
+  Nodes nodes({.persist_through_power_loss = false});
+  nodes.admit(0);
+  nodes.admit(1);
+  nodes.disk.power_cut(PowerCut::Unstable::lost, 1);
+  SECTION("it was known before") {
+    nodes.certain = false;
+    CHECK(nodes.maintain(0, {nodes.key(0), nodes.key(1)}).error().code() == EBADE);
+  }
+  SECTION("it became so while the command was under way") {
+    const std::uint64_t stuck = nodes.devices[0]->add_fault({.effect = SimulatedFault::Effect::stuck,
+                                                             .operations = SimulatedFault::reservations,
+                                                             .skip = 3});  // what it reads before
+    Scope scope(nodes.executor);
+    auto lose_it = [&]() -> Task<void> {
+      co_await nodes.executor.sleep_for(60s);
+      nodes.certain = false;
+      nodes.devices[0]->remove_fault(stuck);
+    };
+    scope.spawn(lose_it());
+    CHECK(nodes.maintain(0, {nodes.key(0), nodes.key(1)}).error().code() == EBADE);
+    CHECK_FALSE(nodes.certain);
+    nodes.clock.run_until_idle(nodes.executor);
+  }
+  CHECK_FALSE(nodes.registered(0));
+}
+
+TEST_CASE("nothing of a node is on its way when it registers anew") {
+  Nodes nodes({.persist_through_power_loss = false});
+  nodes.admit(0);
+  nodes.admit(1);
+  nodes.disk.power_cut(PowerCut::Unstable::lost, 1);
+  const std::uint64_t stuck = nodes.devices[0]->add_fault(
+      {.effect = SimulatedFault::Effect::stuck, .operations = SimulatedFault::writes, .times = 1});
+  Scope scope(nodes.executor);
+  std::optional<bool> registered_when_written;
+  auto write = [&]() -> Task<void> {
+    must(co_await nodes.gates[0]->write(0, nodes.block.span(), WriteMode::cached));
+    registered_when_written = nodes.registered(0);
+  };
+  auto maintain = [&]() -> Task<void> {
+    must(co_await nodes.fencers[0]->maintain({{nodes.key(0), nodes.key(1)}, {}, [] { return true; }}));
+  };
+  scope.spawn(write());
+  scope.spawn(maintain());
+  nodes.clock.run_until_idle(nodes.executor);
+  CHECK_FALSE(nodes.registered(0));
+  nodes.devices[0]->remove_fault(stuck);
+  nodes.clock.run_until_idle(nodes.executor);
+  CHECK(registered_when_written == false);
+  CHECK(nodes.registered(0));
+  CHECK(scope.running() == 0);
 }
 
 TEST_CASE("somebody else's reservation is left alone") {
