@@ -10,6 +10,9 @@
 namespace corral::sim {
 
 namespace {
+/// Users who may append at the same time, each of them to a file that still has room.
+constexpr std::size_t kMostAppending = 64;
+
 /// A slot's contents say all over which write they are of.
 AlignedBuffer filled(SlotValue value, std::size_t bytes) {
   AlignedBuffer buffer(bytes);
@@ -60,8 +63,8 @@ Task<void> User::work_on_file(SharedFile& file, Deed deed) {
 
 Task<void> User::read_file(SharedFile& file) {
   const Entry entry = begin(file.history, {.kind = Kind::read});
-  // A slot more than there can be: what should not be there is to be seen.
-  AlignedBuffer buffer(std::size_t{file.slot_bytes} * (file.slots_most + 1));
+  // More slots than there can be: what should not be there is to be seen.
+  AlignedBuffer buffer(std::size_t{file.slot_bytes} * (file.slots_most + kMostAppending + 1));
   const auto got = co_await operations().read(file.inode, 0, buffer.span());
   if (got) entry->seen = slots_of(file, buffer.span().first(*got));
   end(entry, got ? 0 : got.error().code());
