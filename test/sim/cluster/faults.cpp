@@ -41,7 +41,7 @@ void Faults::strike(FaultKind kind) {
   switch (kind) {
     case FaultKind::kill:
     case FaultKind::power_off:
-      return host->kill(kind == FaultKind::power_off);
+      return host->kill(kind == FaultKind::power_off ? Host::Death::host : Host::Death::process);
     case FaultKind::pause:
       host->set_paused(true);
       return scope_.spawn(resume_later(*host, draw(10ms, 20s)));
@@ -168,7 +168,7 @@ void Faults::cut_rack_power() {
   // What the nodes had in flight must not land when they go: first the disk.
   simulation_.disk.power_cut(PowerCut::Unstable::random, random_.next());
   for (auto& host : simulation_.hosts)
-    host->kill(true);
+    host->kill(Host::Death::with_disk);
 }
 
 void Faults::end() {

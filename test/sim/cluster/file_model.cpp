@@ -23,6 +23,8 @@ std::string FileModel::State::key() const {
   std::string key;
   append_contents(key, now);
   append_number(key, owner);
+  for (const Candidates& slot : unflushed)
+    append_set(key, slot);
   if (owner != 0) append_contents(key, at_death);
   return key;
 }
@@ -35,11 +37,22 @@ void FileModel::add(std::vector<std::uint32_t>& set, std::uint32_t value) {
 void FileModel::merge(Contents& into, const Contents& from) {
   for (const std::uint32_t size : from.sizes)
     add(into.sizes, size);
-  into.slots.resize(std::max(into.slots.size(), from.slots.size()));
-  for (std::size_t slot = 0; slot < from.slots.size(); ++slot) {
-    for (const SlotValue value : from.slots[slot])
-      add(into.slots[slot], value);
+  merge_slots(into.slots, from.slots);
+}
+
+void FileModel::merge_slots(std::vector<Candidates>& into, const std::vector<Candidates>& from) {
+  into.resize(std::max(into.size(), from.size()));
+  for (std::size_t slot = 0; slot < from.size(); ++slot) {
+    for (const SlotValue value : from[slot])
+      add(into[slot], value);
   }
+}
+
+/// Each of the nodes that die with the disk has a death of its own: the next one changes nothing more.
+void FileModel::lose_power(State& state) {
+  state.unflushed.resize(std::min(state.unflushed.size(), state.now.slots.size()));
+  merge_slots(state.now.slots, state.unflushed);
+  state.unflushed = state.now.slots;
 }
 
 /// New slots are zeros.
@@ -73,6 +86,7 @@ void FileModel::change(State& state, const Operation& operation) const {
     state.owner = operation.life;
     state.at_death = state.now;
   }
+  if (power_cuts_) merge_slots(state.unflushed, state.now.slots);
   if (operation.kind == Kind::truncate) {
     // What is cut off within a block is zeroed as data, which lands before the size does (data=ordered).
     for (std::size_t slot = operation.count; slot < state.at_death.slots.size(); ++slot)
@@ -89,6 +103,7 @@ void FileModel::change(State& state, const Operation& operation) const {
       state.now.slots[operation.first + i] = {operation.value};
   }
   merge(state.at_death, state.now);
+  if (power_cuts_) merge_slots(state.unflushed, state.now.slots);
 }
 
 }  // namespace corral::sim

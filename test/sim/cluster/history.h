@@ -59,6 +59,7 @@ struct Operation {
   InodeTag tag = 0;
   std::vector<SlotValue> seen{};
   std::vector<InodeTag> tags{};
+  bool with_disk = false;       ///< of a death: the disk lost power at the same time
   bool void_of_effect = false;  ///< it failed before it could do or see anything: does not count
 
   bool ended() const { return end != kNever; }

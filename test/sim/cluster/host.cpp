@@ -86,10 +86,11 @@ void Host::lost(const Error& why) {
   enter(State::lost);
 }
 
-void Host::kill(bool silent) {
+void Host::kill(Death how) {
+  const bool silent = how != Death::process;
   if (state_ == State::down) return;
   simulation_.trace.line(name_, "node", "{}", silent ? "loses power" : "is killed");
-  if (mount_->node != nullptr) simulation_.note_death(*this, life_, mount_->node->self());
+  if (mount_->node != nullptr) simulation_.note_death(*this, life_, mount_->node->self(), how == Death::with_disk);
   for (PrivateTree& tree : private_trees) {
     if (tree.life == life_ && tree.end_event == 0) tree.end_event = simulation_.disk.event_count();
   }

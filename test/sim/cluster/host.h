@@ -47,8 +47,12 @@ class Host {
 
   /// Begins a new life.
   void boot();
-  /// The process, or the host (`silent`), is gone.
-  void kill(bool silent);
+  enum class Death {
+    process,    ///< the host lives, and tells so
+    host,       ///< silence
+    with_disk,  ///< both lose power
+  };
+  void kill(Death how);
   /// Unmounts in order, once the clients have come to an end.
   void leave();
   void set_paused(bool paused);

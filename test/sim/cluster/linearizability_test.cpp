@@ -9,9 +9,9 @@ using Kind = Operation::Kind;
 
 namespace {
 
-bool possible(const std::vector<Operation>& history) {
+bool possible(const std::vector<Operation>& history, bool power_cuts = false) {
   const Mixtures mixtures;
-  const auto result = LinearizabilityCheck<FileModel>(FileModel(mixtures), history, {}).run();
+  const auto result = LinearizabilityCheck<FileModel>(FileModel(mixtures, power_cuts), history, {}).run();
   REQUIRE(result.decided);
   return !result.violation;
 }
@@ -50,6 +50,29 @@ TEST_CASE("operations at the same time may come in either order, but in one", "[
   CHECK_FALSE(possible({append(1, 1, 9, 7), read(2, 2, 3, {7}), read(2, 4, 5, {})}));
   CHECK(possible({append(1, 1, 4, 7), append(2, 2, 3, 8), read(1, 5, 6, {8, 7})}));
   CHECK_FALSE(possible({append(1, 1, 4, 7), append(2, 2, 3, 8), read(1, 5, 6, {7})}));
+}
+
+TEST_CASE("a power cut of the disk undoes data that was overwritten and seen, unless somebody synced",
+          "[linearizability]") {
+  Operation death = simple(Kind::death, 1, 20, 21);
+  death.with_disk = true;
+  const auto write = [](Step begin, SlotValue value) {
+    return Operation{.kind = Kind::write, .life = 1, .begin = begin, .end = begin + 1, .count = 1, .value = value};
+  };
+  const auto told = [&](SlotValue after, bool synced) {
+    std::vector<Operation> history{append(1, 1, 2, 7), simple(Kind::sync, 1, 3, 4), write(5, 8), read(2, 7, 8, {8})};
+    if (synced) history.push_back(simple(Kind::sync, 2, 9, 10));
+    history.push_back(death);
+    history.push_back(read(3, 22, 23, {after}));
+    return possible(history, true);
+  };
+  CHECK(told(8, false));
+  CHECK(told(7, false));
+  CHECK_FALSE(told(9, false));
+  CHECK(told(8, true));
+  CHECK_FALSE(told(7, true));
+  // The file's size was committed when it was handed over.
+  CHECK_FALSE(possible({append(1, 1, 2, 7), read(2, 3, 4, {7}), death, read(3, 22, 23, {})}, true));
 }
 
 TEST_CASE("a death undoes what nobody else has seen and was not synced", "[linearizability]") {

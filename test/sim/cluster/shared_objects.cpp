@@ -8,10 +8,10 @@
 
 namespace corral::sim {
 
-void SharedObjects::begin_death(LifeId life) {
+void SharedObjects::begin_death(LifeId life, bool with_disk) {
   const Step step = next_step();
-  for_each_history([life, step](std::vector<Operation>& history) {
-    begin(history, {.kind = Operation::Kind::death, .life = life}, step);
+  for_each_history([&](std::vector<Operation>& history) {
+    begin(history, {.kind = Operation::Kind::death, .life = life, .with_disk = with_disk}, step);
   });
 }
 
@@ -50,14 +50,17 @@ std::optional<std::string> judge_one(Model model, const std::vector<Operation>& 
 
 }  // namespace
 
+std::optional<std::string> SharedObjects::judge_file(const SharedFile& file, std::uint64_t& undecided) const {
+  const bool power_cuts = std::ranges::any_of(file.history, [](const Operation& one) { return one.with_disk; });
+  return judge_one(FileModel(mixtures, power_cuts), file.history, {}, "file " + file.name, undecided);
+}
+
 std::optional<std::string> SharedObjects::judge(std::uint64_t& undecided) const {
   for (const SharedFile& file : files) {
-    auto wrong = judge_one(FileModel(mixtures), file.history, {}, "file " + file.name, undecided);
-    if (wrong) return wrong;
+    if (auto wrong = judge_file(file, undecided)) return wrong;
   }
   for (const auto& [tag, file] : made) {
-    auto wrong = judge_one(FileModel(mixtures), file.history, {}, "file " + file.name, undecided);
-    if (wrong) return wrong;
+    if (auto wrong = judge_file(file, undecided)) return wrong;
   }
   for (const SharedDirectory& directory : directories) {
     NamesModel::State initial;

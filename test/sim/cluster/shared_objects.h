@@ -59,13 +59,16 @@ class SharedObjects {
     for (auto& [tag, file] : made)
       each(file.history);
   }
-  /// The life is over: what it did alone may be undone, from now until ended_death().
-  void begin_death(LifeId life);
+  /// The life is over: what it did alone may be undone, from now until end_death(). `with_disk`: the disk has lost
+  /// power as well.
+  void begin_death(LifeId life, bool with_disk);
   void end_death(LifeId life);
   /// Judges all histories; the first violation as a message. `undecided` counts those that were too involved.
   std::optional<std::string> judge(std::uint64_t& undecided) const;
 
  private:
+  std::optional<std::string> judge_file(const SharedFile& file, std::uint64_t& undecided) const;
+
   Step step_ = 0;
   SlotValue value_ = 0;
 };

@@ -140,12 +140,12 @@ Host* Simulation::any_host_up(Random& with) {
   return up.empty() ? nullptr : up[with.below(up.size())];
 }
 
-void Simulation::note_death(Host& host, LifeId life, Member member) {
+void Simulation::note_death(Host& host, LifeId life, Member member, bool with_disk) {
   if (over_.contains(life) || !dead_.insert(life).second) return;
   trace.line(host.name(), "node", "life {} is over", life);
   ++report.deaths;
   deaths_.push_back({life, member});
-  objects.begin_death(life);
+  objects.begin_death(life, with_disk);
 }
 
 void Simulation::note_left(LifeId life) {
@@ -217,7 +217,7 @@ Task<void> Simulation::supervise() {
       const Duration waited = time.clock.now() - host->since();
       auto [limit, fresh] = patience.try_emplace(host.get(), random.between(100, 6000) * 1ms);
       if (host->state() == Host::State::lost && waited > 300ms) {
-        host->kill(false);
+        host->kill(Host::Death::process);
       } else if (host->state() == Host::State::down && (waited > limit->second || !prepared_)) {
         patience.erase(limit);
         host->boot();

@@ -79,7 +79,7 @@ class Simulation {
   LifeId next_life() { return ++last_life_; }
   bool prepared() const { return prepared_; }
   /// Death of a life that was mounted: may be told more than once.
-  void note_death(Host& host, LifeId life, Member member);
+  void note_death(Host& host, LifeId life, Member member, bool with_disk = false);
   void note_left(LifeId life);
   void remember_member(LifeId life, Member member) { members_[life] = member; }
   std::string_view node_of(LifeId life) const;
