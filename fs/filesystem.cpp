@@ -272,12 +272,15 @@ Task<void> Filesystem::reclaim_left_over(BlockNo address) {
   InodeRef inode;
   {
     auto state = co_await allocator_->state_of(address);
+    // Nobody else will look at it: this node was told as the last one to let go.
+    if (!state) not_looked_at_.insert(address);
     if (!state || *state != ondisk::BlockState::unlinked) co_return;
     GlockRef glock = glocks_.get(GlockType::inode, address.value);
     auto holder = co_await glock->acquire(GlockMode::shared);
     if (!holder) co_return;
     if (InodeRef known = inodes_->find(address)) co_return another_node_left(known);
     auto block = co_await cache_.read(glock->blocks(), address, ondisk::check_dinode);
+    if (!block && block.error().kind() == ErrorKind::device) not_looked_at_.insert(address);
     if (!block) {
       volume_.log.warning("inode {}: it has no links, but cannot be freed: {}", address.value,
                           block.error().describe());
@@ -291,6 +294,11 @@ Task<void> Filesystem::reclaim_left_over(BlockNo address) {
   }
   inode->unlinked = true;
   co_await reclaim(inode);
+}
+
+Task<void> Filesystem::look_again_at_left_over() {
+  for (const BlockNo address : std::exchange(not_looked_at_, {}))
+    co_await reclaim_left_over(address);
 }
 
 Task<void> Filesystem::sweep_unlinked() {
@@ -316,6 +324,7 @@ void Filesystem::reclaim_orphans() {
 Task<Result<>> Filesystem::reclaim_everything() {
   unmounting_.set();
   co_await background_->join();
+  co_await look_again_at_left_over();
   for (const InodeRef& inode : inodes_->unlinked_inodes()) {
     inode->lookups = 0;
     inode->opens = 0;

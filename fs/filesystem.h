@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/log.h"
@@ -101,6 +102,7 @@ class Filesystem {
   Task<Result<>> free_inode(InodeRef inode);
   Task<Result<bool>> may_free(Inode& inode, GlockHolder& iopen);
   Task<void> reclaim_left_over(BlockNo address);
+  Task<void> look_again_at_left_over();
   void another_node_left(const InodeRef& known);
   Task<Result<>> reclaim_everything();
   Task<void> sweep_unlinked();
@@ -122,7 +124,8 @@ class Filesystem {
   Volume volume_;
   std::optional<OfflineReplay> own_journal_;
   bool replayed_any_ = false;
-  bool totals_left_ = false;  ///< by nodes that died, in their statfs_change files
+  bool totals_left_ = false;         ///< by nodes that died, in their statfs_change files
+  std::set<BlockNo> not_looked_at_;  ///< inodes to be freed by this node, which the disk did not give
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<Allocator> allocator_;

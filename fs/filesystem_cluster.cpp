@@ -76,6 +76,7 @@ Task<void> Filesystem::keep_totals() {
     static_cast<void>(co_await allocator_->sync_quota());
     static_cast<void>(co_await allocator_->sync_statfs());
     if (std::exchange(totals_left_, false)) co_await take_over_totals();
+    co_await look_again_at_left_over();
   }
 }
 
