@@ -193,9 +193,10 @@ bool Simulation::still_stands(LifeId asking, LifeId held_by, GlockMode mode) con
   if (member == members_.end()) return true;
   const bool may_have_changed = mode != GlockMode::shared;
   return std::ranges::none_of(hosts, [&](const auto& one) {
-    const bool runs = one->state() == Host::State::up || one->state() == Host::State::leaving;
-    if (one.get() != host && !runs) return false;
+    // A member, perhaps one that still mounts.
+    if (!one->has_mount() || one->mount().node == nullptr || one->state() == Host::State::lost) return false;
     ClusterNode& node = *one->mount().node;
+    if (!node.lock_manager().running() || !node.lock_manager().view().contains(node.self())) return false;
     return !node.lock_manager().view().contains(member->second) &&
            !(may_have_changed && node.unrecovered().contains(member->second));
   });
