@@ -28,6 +28,8 @@ class ReservationTable {
   const Features& features() const { return features_; }
 
   NexusId add_nexus() { return NexusId(++last_nexus_); }
+  /// They are numbered from 1.
+  NexusId last_nexus() const { return NexusId(last_nexus_); }
   /// Whether a write, discard or flush that arrives through the nexus now is accepted. Reads always are.
   bool may_write(NexusId nexus) const;
   /// Takes the unit attention 2A/03 to 2A/05 that waits for the nexus, if one does: its next command finds it.

@@ -19,7 +19,7 @@ struct SimulatedDevice::Request {
   std::uint64_t offset_bytes = 0;
   std::uint64_t length_bytes = 0;
   const SimulatedLatency* latency = nullptr;
-  std::uint64_t power_cuts = 0;  ///< of the disk, when it was sent
+  std::uint64_t losses = 0;  ///< of the nexus, when it was sent
   std::span<const ReadSpan> read_spans;
   std::span<const WriteSpan> write_spans;
   std::vector<std::byte> data;
@@ -37,7 +37,8 @@ struct SimulatedDevice::InFlight {
   InFlight& operator=(const InFlight&) = delete;
   ~InFlight() {
     if (ended) return;
-    bool arrives = !request->operation && device.accepts(*request) && device.disk_.power_cuts() == request->power_cuts;
+    bool arrives =
+        !request->operation && device.accepts(*request) && device.disk_.losses(device.nexus_) == request->losses;
     if (arrives) device.begin(*request);
     if (request->operation) device.disk_.fail(request->operation, device.contents_random_);
   }
@@ -107,7 +108,7 @@ std::shared_ptr<SimulatedDevice::Request> SimulatedDevice::make_request(Simulate
   request->kind = kind;
   request->verb = verb;
   request->latency = &latency;
-  request->power_cuts = disk_.power_cuts();
+  request->losses = disk_.losses(nexus_);
   return request;
 }
 
@@ -202,7 +203,7 @@ Task<std::optional<Result<>>> SimulatedDevice::attempt(std::shared_ptr<Request> 
   if (travel > Duration::zero()) co_await executor_.sleep_for(travel);
   if (active && active->fault.effect == Effect::stuck) co_await active->removed.wait();
 
-  bool powered = disk_.power_cuts() == request->power_cuts;
+  bool powered = disk_.losses(nexus_) == request->losses;
   if (powered) disk_.reservations().take_attention(nexus_);
   if (!powered || !accepts(*request)) {
     in_flight.ended = true;
@@ -237,15 +238,16 @@ struct SimulatedDevice::Travelling {
   SimulatedDevice& device;
   ReservationCommand command;
   bool changes;
-  std::uint64_t power_cuts;
+  std::uint64_t losses;
   bool arrived = false;
 
   Travelling(SimulatedDevice& owner, ReservationCommand what, bool changing)
-      : device(owner), command(std::move(what)), changes(changing), power_cuts(owner.disk_.power_cuts()) {}
+      : device(owner), command(std::move(what)), changes(changing), losses(owner.disk_.losses(owner.nexus_)) {}
   Travelling(const Travelling&) = delete;
   Travelling& operator=(const Travelling&) = delete;
   ~Travelling() {
-    if (!changes || arrived || device.disk_.power_cuts() != power_cuts || !device.fault_random_.chance(1, 2)) return;
+    if (!changes || arrived || device.disk_.losses(device.nexus_) != losses || !device.fault_random_.chance(1, 2))
+      return;
     [[maybe_unused]] Result<> unheard = command(device.disk_);
     device.disk_.tell_reservations_changed(device.nexus_);
   }
@@ -269,7 +271,7 @@ Task<Result<>> SimulatedDevice::execute_command(const char* verb, std::shared_pt
   Duration travel = draw_travel(latency);
   if (travel > Duration::zero()) co_await executor_.sleep_for(travel);
   if (active && active->fault.effect != SimulatedFault::Effect::error) co_await active->removed.wait();
-  if (disk_.power_cuts() != request->power_cuts)
+  if (disk_.losses(nexus_) != request->losses)
     co_return fail_device(ECONNABORTED, "{}: the storage lost power during {}", options_.name, verb);
   if (active && active->fault.effect == SimulatedFault::Effect::error) {
     co_return fail_device(active->fault.code, "{}: {} failed: {}", options_.name, verb,

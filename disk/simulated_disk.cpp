@@ -228,6 +228,15 @@ void SimulatedDisk::abort(NexusId nexus, Random& random) {
   }
 }
 
+void SimulatedDisk::restart_target(Random& random) {
+  for (std::uint32_t nexus = 1; nexus <= reservations_.last_nexus().value; ++nexus) {
+    if (!reservations_.may_write(NexusId(nexus))) ++losses_[NexusId(nexus)];
+  }
+  reservations_.power_on();
+  abort_all(random);
+  tell_reservations_changed(NexusId());
+}
+
 void SimulatedDisk::abort_all(Random& random) {
   for (const Operation& operation : std::vector<Operation>(in_flight_)) {
     operation->aborted = true;

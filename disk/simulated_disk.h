@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -103,8 +104,15 @@ class SimulatedDisk {
   /// Cuts the power now: contents become after(...), operations in flight never end, history is forgotten,
   /// registrations are lost unless they were to persist.
   void power_cut(PowerCut::Unstable unstable, std::uint64_t seed);
-  /// How often the power was cut: what was on its way to the disk then does not arrive.
-  std::uint64_t power_cuts() const { return power_cuts_; }
+  /// The target restarts: it does not know any more what it was doing, initiators send that again; registrations are
+  /// lost unless they were to persist. What nexuses that may not write have on their way gets lost: where an initiator
+  /// sends even that again, nothing could keep it from a disk without a reservation.
+  void restart_target(Random& random);
+  /// How often what was on its way through the nexus got lost.
+  std::uint64_t losses(NexusId nexus) const {
+    const auto lost = losses_.find(nexus);
+    return power_cuts_ + (lost == losses_.end() ? 0 : lost->second);
+  }
 
   ReservationTable& reservations() { return reservations_; }
   /// Aborts what came through the nexus, or through any, and is not done: it may have landed in part, and lands no
@@ -153,6 +161,7 @@ class SimulatedDisk {
   std::vector<Operation> in_flight_;
   std::uint64_t next_number_ = 0;
   std::uint64_t power_cuts_ = 0;
+  std::map<NexusId, std::uint64_t> losses_;  ///< at restarts of the target
   ReservationTable reservations_;
   std::vector<DiskEvent> events_;
   bool keeping_history_ = true;

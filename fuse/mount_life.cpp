@@ -64,10 +64,8 @@ Task<Result<>> MountLife::open_join_and_mount(bool clustered, bool device_claime
 }
 
 Task<Result<>> MountLife::join() {
-  writes_ = std::make_unique<WriteGate>(loop_.executor(), *device_);
-  node_device_ = std::make_unique<KeptMemoryDevice>(loop_.executor(), *writes_);
-  CO_TRY(cluster_,
-         co_await ClusterMount::prepare(loop_, *node_device_, *writes_, arguments_.node, log_, random_seed()));
+  node_devices_ = std::make_unique<NodeDevices>(loop_.executor(), *device_);
+  CO_TRY(cluster_, co_await ClusterMount::prepare(loop_, *node_devices_, arguments_.node, log_, random_seed()));
   ClusterNode& node = cluster_->node();
   node.on_lost = [this](const Error& reason) { node_lost(reason); };
   node.on_uncertain = on_uncertain;
@@ -78,7 +76,7 @@ Task<Result<>> MountLife::join() {
 
 Task<Result<>> MountLife::mount() {
   Filesystem::Environment environment{.executor = loop_.executor(),
-                                      .device = writes_ ? static_cast<Device&>(*writes_) : *device_,
+                                      .device = node_devices_ ? static_cast<Device&>(node_devices_->writes) : *device_,
                                       .log = log_,
                                       .random_seed = random_seed(),
                                       .in_additional_groups = in_additional_groups,
@@ -132,8 +130,7 @@ Task<Result<>> MountLife::end() {
   if (cluster_) co_await cluster_->node().leave();
   cluster_.reset();
   if (device_) co_await device_->close();
-  node_device_.reset();
-  writes_.reset();
+  node_devices_.reset();
   device_.reset();
   co_return unmounted;
 }

@@ -13,11 +13,11 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "disk/event_loop.h"
-#include "disk/kept_memory_device.h"
 #include "disk/storage_device.h"
 #include "fs/filesystem.h"
 #include "fuse/mount_arguments.h"
 #include "node/cluster_mount.h"
+#include "node/node_devices.h"
 
 namespace corral {
 
@@ -68,9 +68,8 @@ class MountLife {
   const MountArguments& arguments_;
   LogSink& log_;
   std::unique_ptr<StorageDevice> device_;
-  std::unique_ptr<WriteGate> writes_;              ///< the same, for all that a node of a cluster writes to it
-  std::unique_ptr<KeptMemoryDevice> node_device_;  ///< the same, for the node, which may end while it waits for it
-  std::unique_ptr<ClusterMount> cluster_;          ///< where the volume is a cluster's
+  std::unique_ptr<NodeDevices> node_devices_;  ///< the same; where the volume is a cluster's
+  std::unique_ptr<ClusterMount> cluster_;      ///< the same
   std::unique_ptr<Filesystem> filesystem_;
   std::optional<Loss> loss_;
   bool beginning_ = false;

@@ -92,9 +92,10 @@ Result<std::vector<Address>> parse_addresses(const std::vector<std::string>& tex
   return addresses;
 }
 
-Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loop, Device& device, WriteGate& writes,
+Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loop, NodeDevices& devices,
                                                                   NodeSettings settings, LogSink& log,
                                                                   std::uint64_t random_seed) {
+  Device& device = devices.area;
   CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
   auto area = co_await ClusterArea::find(volume);
   if (!area && area.error().code() == ENOENT)
@@ -107,15 +108,15 @@ Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loo
   Random random(random_seed);
   std::unique_ptr<ClusterMount> mount(new ClusterMount);
   Logger logger(log);
-  CO_TRY(mount->fencer_, co_await choose_fencer(loop.executor(), device, writes, header.cluster, logger));
+  CO_TRY(mount->fencer_, co_await choose_fencer(loop.executor(), device, devices.writes, header.cluster, logger));
   const std::uint16_t port = settings.port != 0 ? settings.port : header.settings.port;
   CO_TRY(NodeOptions options,
          options_of(settings, journals, port, cluster::new_incarnation(loop.clock().wall(), random)));
   CO_TRY(mount->links_,
          TlsLinks::listen(loop, {.cluster = header.cluster, .secret = header.secret, .port = port}, logger));
   mount->node_ = std::make_unique<ClusterNode>(
-      ClusterNode::Environment{loop.executor(), device, *mount->links_, *mount->fencer_, log}, *area, header, options,
-      random);
+      ClusterNode::Environment{loop.executor(), devices.volume, devices.writes, *mount->links_, *mount->fencer_, log},
+      *area, header, options, random);
   co_return std::move(mount);
 }
 

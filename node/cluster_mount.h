@@ -11,6 +11,7 @@
 #include "disk/event_loop.h"
 #include "fence/fencing.h"
 #include "node/cluster_node.h"
+#include "node/node_devices.h"
 #include "node/node_settings.h"
 
 namespace corral {
@@ -18,10 +19,8 @@ namespace corral {
 class ClusterMount {
  public:
   /// A node of the cluster of the volume on the device, ready for ClusterNode::join(). Errors say what is wrong and
-  /// what to do about it. Loop, device and log outlive it. Destroying it destroys coroutines that wait for the device:
-  /// one that keeps their memory (disk/kept_memory_device.h). `writes`: through which all else of this
-  /// node writes to that device; outlives it too.
-  static Task<Result<std::unique_ptr<ClusterMount>>> prepare(EventLoop& loop, Device& device, WriteGate& writes,
+  /// what to do about it. Loop, devices and log outlive it. Destroying it destroys coroutines that wait for them.
+  static Task<Result<std::unique_ptr<ClusterMount>>> prepare(EventLoop& loop, NodeDevices& devices,
                                                              NodeSettings settings, LogSink& log,
                                                              std::uint64_t random_seed);
   ClusterNode& node() { return *node_; }

@@ -146,7 +146,7 @@ void ClusterNode::node_recovered(Member gone) {
 /// that there may be inodes to free and totals to add up, until a mount has seen to that.
 Task<void> ClusterNode::replay_all() {
   Result<std::vector<OfflineReplay>> replays;
-  auto reader = co_await VolumeReader::open(environment_.device);
+  auto reader = co_await VolumeReader::open(environment_.volume);
   if (reader && planted(PlantedBug::first_mounter_skips_replay)) {
     replays = std::vector<OfflineReplay>{};
   } else if (reader) {
@@ -193,7 +193,7 @@ Task<void> ClusterNode::recover_until_done(Member dead) {
 /// The lock is of the node's own beside the filesystem's glocks. It shows that nobody replays the journal at the same
 /// time; what the journal holds is under locks that the dead node still has.
 Task<Result<ReplayReport>> ClusterNode::replay(JournalId journal) {
-  CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.device));
+  CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.volume));
   dlm::LockFlags past_the_dead;
   past_the_dead.during_recovery = true;
   dlm::Lock journal_lock(*lock_manager_, glock_resource({GlockType::journal, journal.value}), nullptr);
@@ -253,6 +253,8 @@ Task<void> ClusterNode::watch_lease() {
       continue;
     }
     if (on_uncertain) on_uncertain();
+    // What was sent may still land until this node is fenced; nothing sets out any more.
+    const WriteGate::Hold hold(environment_.writes);
     if (!co_await wait_until_certain()) co_return;
   }
 }
@@ -282,6 +284,8 @@ void ClusterNode::fail(const Error& reason) {
 void ClusterNode::end(const Error& reason) {
   if (ended_) return;
   ended_ = reason;
+  environment_.writes.shut(
+      fail_device(EBADE, "this node is a member of the cluster no more: {}", reason.message()).error());
   close();
   if (joined_ && left_) tell_event("leave", membership_self_, {});
   if (joined_ && !left_) {

@@ -35,6 +35,7 @@
 #include "base/random.h"
 #include "base/sync.h"
 #include "cluster/membership.h"
+#include "disk/write_gate.h"
 #include "dlm/lock_manager.h"
 #include "fs/filesystem.h"
 #include "node/dlm_file_locks.h"
@@ -48,7 +49,8 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   /// All outlive the node.
   struct Environment {
     Executor& executor;
-    Device& device;
+    Device& volume;     ///< from which journals are replayed; writes to it go through `writes`
+    WriteGate& writes;  ///< through which the filesystem writes: held while the lease has run out, shut with the node
     cluster::LinkProvider& links;
     cluster::Fencer& fencer;
     LogSink& log;

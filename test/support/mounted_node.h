@@ -8,11 +8,11 @@
 #include <string>
 #include <utility>
 
-#include "disk/kept_memory_device.h"
 #include "disk/simulated_device.h"
 #include "fence/fencing.h"
 #include "fs/filesystem.h"
 #include "node/cluster_node.h"
+#include "node/node_devices.h"
 #include "offline/volume_reader.h"
 #include "test/support/simulated_links.h"
 #include "test/support/simulated_volume.h"
@@ -33,8 +33,7 @@ class MountedNode {
 
   MountedNode(World world, std::uint64_t seed, SimulatedDeviceOptions options, LogSink* sink = nullptr)
       : device(world.executor, world.disk, seed, std::move(options), &world.node),
-        writes(world.node, device),
-        node_device(world.node, writes),
+        devices(world.node, device),
         links(world.node, world.network, world.ends),
         world_(world),
         sink_(sink != nullptr ? *sink : log) {}
@@ -52,19 +51,20 @@ class MountedNode {
 
   /// Joins the cluster and mounts.
   Task<Result<>> start(std::string name, std::uint32_t journals, MountOptions options, Random random) {
-    CO_TRY(VolumeReader volume, co_await VolumeReader::open(node_device));
+    CO_TRY(VolumeReader volume, co_await VolumeReader::open(devices.area));
     CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
     CO_TRY(cluster::Header header, co_await area.read_header());
-    CO_TRY(fencer, co_await choose_fencer(world_.node, node_device, writes, header.cluster, Logger(sink_)));
+    CO_TRY(fencer, co_await choose_fencer(world_.node, devices.area, devices.writes, header.cluster, Logger(sink_)));
     cluster::NodeOptions about{.name = std::move(name),
                                .journals = journals,
                                .incarnation = cluster::new_incarnation(world_.node.clock().wall(), random)};
-    node = std::make_unique<ClusterNode>(ClusterNode::Environment{world_.node, node_device, links, *fencer, sink_},
-                                         area, header, about, random.split());
+    node = std::make_unique<ClusterNode>(
+        ClusterNode::Environment{world_.node, devices.volume, devices.writes, links, *fencer, sink_}, area, header,
+        about, random.split());
     CO_TRY_VOID(co_await node->join());
     if (watch_locks) lock_space = watch_locks(node->lock_space());
     Filesystem::Environment environment{.executor = world_.node,
-                                        .device = writes,
+                                        .device = devices.writes,
                                         .log = sink_,
                                         .random_seed = random.next(),
                                         .lock_space = lock_space ? lock_space.get() : &node->lock_space(),
@@ -93,8 +93,7 @@ class MountedNode {
   BlockNo root() const { return filesystem->root(); }
 
   SimulatedDevice device;
-  WriteGate writes;              ///< see MountLife
-  KeptMemoryDevice node_device;  ///< see MountLife
+  NodeDevices devices;
   SimulatedLinks links;
   LineSink log;
   std::unique_ptr<cluster::Fencer> fencer;

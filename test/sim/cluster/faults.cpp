@@ -156,10 +156,7 @@ void Faults::heal_path(Host& host, PathFault fault) {
 void Faults::lose_registrations() {
   if (simulation_.swarm.persisting_registrations) return;
   simulation_.trace.line("-", "fault", "the target restarts and has forgotten all keys");
-  simulation_.disk.reservations().power_on();
-  // What it was doing is forgotten as well; the initiators send it again.
-  simulation_.disk.abort_all(random_);
-  simulation_.disk.tell_reservations_changed(NexusId());
+  simulation_.disk.restart_target(random_);
 }
 
 void Faults::cut_rack_power() {

@@ -17,6 +17,7 @@ struct Bench {
     options.write_latency = {.least = 10ms, .most = 10ms};
     return options;
   }
+  Result<> run(Task<Result<>> task) { return run_to_end(clock, executor, std::move(task)); }
   Task<void> write() {
     Result<> done = co_await gate.write(0, block.span(), WriteMode::cached);
     written += done ? 1 : 0;
@@ -65,5 +66,25 @@ TEST_CASE("a gate opens when the last of those who hold it lets go") {
   CHECK(one == 0);
   CHECK(other == 0);
   CHECK(bench.written_when_opened == 0);
+  CHECK(bench.written == 1);
+}
+
+TEST_CASE("a gate that is shut lets nothing begin any more, and fails what it holds back") {
+  Bench bench;
+  std::optional<int> drained;
+  bench.scope.spawn(bench.write());
+  bench.scope.spawn(bench.hold(drained));
+  std::optional<int> code;
+  auto held_back = [&]() -> Task<void> {
+    Result<> done = co_await bench.gate.write(0, bench.block.span(), WriteMode::cached);
+    code = done ? 0 : done.error().code();
+  };
+  bench.scope.spawn(held_back());
+  bench.gate.shut(Error(EBADE, "lost"));
+  bench.clock.run_until(bench.executor, [&] { return code.has_value(); });
+  CHECK(code == EBADE);
+  CHECK(bench.run(bench.gate.discard(0, 4096)).error().code() == EBADE);
+  bench.clock.run_until_idle(bench.executor);
+  CHECK(drained == 1);  // what was under way ends as it ends
   CHECK(bench.written == 1);
 }
