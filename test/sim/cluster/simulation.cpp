@@ -196,7 +196,7 @@ bool Simulation::still_stands(LifeId asking, LifeId held_by, GlockMode mode) con
     // A member, perhaps one that still mounts.
     if (!one->has_mount() || one->mount().node == nullptr || one->state() == Host::State::lost) return false;
     ClusterNode& node = *one->mount().node;
-    if (!node.lock_manager().running() || !node.lock_manager().view().contains(node.self())) return false;
+    if (node.membership() == nullptr || !node.membership()->core().view().contains(node.self())) return false;
     return !node.lock_manager().view().contains(member->second) &&
            !(may_have_changed && node.unrecovered().contains(member->second));
   });
