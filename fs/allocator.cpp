@@ -20,6 +20,8 @@ constexpr std::uint32_t kWindowShare = 4;
 constexpr std::uint32_t kLeastWindow = 8;
 /// A run at the goal is good enough if it holds this share of what is wanted.
 constexpr std::uint32_t kGoalShare = 4;
+/// How long allocations leave a group alone that the device could not read.
+constexpr Duration kUnreadableFor = std::chrono::seconds(5);
 
 template <class T>
 bool is_no_space(const Result<T>& result) {
@@ -419,14 +421,14 @@ Task<Result<Allocator::Impl::Locked>> Allocator::Impl::lock_groups(std::span<con
   co_return locked;
 }
 
-/// A group that the device cannot read is passed over; a damaged one is an error, once.
+/// A group that the device cannot read is passed over for a while; a damaged one is an error, once.
 Task<Result<GroupUse>> Allocator::Impl::use_candidate(std::size_t index, std::uint32_t least_free) {
   auto use = co_await groups.use(index, least_free);
   if (use || use.error().kind() != ErrorKind::device) co_return use;
   ResourceGroup& group = groups.at(index);
-  group.set_damaged();
-  volume.log.warning("resource group {} is not used for allocation any more: {}", group.address().value,
-                     use.error().describe());
+  group.set_unreadable(volume.clock.now() + kUnreadableFor);
+  volume.log.warning("resource group {} is not used for allocation for {} s: {}", group.address().value,
+                     kUnreadableFor / std::chrono::seconds(1), use.error().describe());
   co_return GroupUse();
 }
 
@@ -450,10 +452,10 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::find_group(AllotmentReq
   for (std::size_t i = 0; i < groups.count(); ++i) {
     const std::size_t index = (start + i) % groups.count();
     ResourceGroup& group = groups.at(index);
-    if (!group.may_allocate() || group.room_bound() < request.blocks) continue;
+    if (!group.may_allocate(volume.clock.now()) || group.room_bound() < request.blocks) continue;
     if (picky && group.loaded() && !is_roomy(group, request)) continue;
     CO_TRY(Locked locked, co_await lock_groups(extents, index, request.blocks));
-    if (!locked.candidate.held() || !group.loaded() || !group.may_allocate()) continue;
+    if (!locked.candidate.held() || !group.loaded() || !group.may_allocate(volume.clock.now())) continue;
     if (group.available() < request.blocks || (picky && !is_roomy(group, request))) continue;
 
     Prepared prepared;
@@ -474,7 +476,7 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::find_group(AllotmentReq
 Result<> Allocator::Impl::room_is_out_of_reach(std::uint32_t blocks) {
   for (std::size_t index = 0; index < groups.count(); ++index) {
     const ResourceGroup& group = groups.at(index);
-    if (group.damaged() && group.room_bound() >= blocks)
+    if (group.out_of_reach(volume.clock.now()) && group.room_bound() >= blocks)
       return fail_device(EIO, "{}: there is no space but in resource groups that cannot be used, {} among them",
                          volume.device.name(), group.address().value);
   }

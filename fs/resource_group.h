@@ -5,7 +5,7 @@
 /// held: held are blocks that were freed by a transaction which is not committed yet, and blocks being discarded.
 /// Nothing here waits but load(); all changes of one call are in the caller's transaction. A disagreement between
 /// header and bitmap, or a state that cannot be, gives a corrupt error that names group and block; such a group is
-/// damaged() from then on and not used for allocation any more.
+/// damaged from then on and not used for allocation any more.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@
 
 #include <boost/intrusive/list.hpp>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "base/strong.h"
 #include "base/task.h"
@@ -39,10 +40,13 @@ class ResourceGroup {
   std::uint32_t index_of(BlockNo block) const { return static_cast<std::uint32_t>(block - first_block_); }
   BlockNo block_at(std::uint32_t index) const { return first_block_ + index; }
 
-  /// False if the group must not be used for allocation: NOALLOC flag, damaged, unreadable.
-  bool may_allocate() const { return !no_allocate_ && !damaged_; }
-  bool damaged() const { return damaged_; }
+  /// False if the group must not be used for allocation now: NOALLOC flag, damaged, unreadable.
+  bool may_allocate(Time now) const { return !no_allocate_ && !out_of_reach(now); }
+  /// Damaged, or unreadable for the time being.
+  bool out_of_reach(Time now) const { return damaged_ || now < unreadable_until_; }
   void set_damaged() { damaged_ = true; }
+  /// The device could not read it; it may have been its way to the disk, and pass.
+  void set_unreadable(Time until) { unreadable_until_ = until; }
   /// An upper bound of the blocks that an allotment can have here, as far as is known without reading.
   std::uint32_t room_bound() const;
   /// True if the group was looked at and had no dinodes (unlinked ones included).
@@ -179,6 +183,7 @@ class ResourceGroup {
   std::uint64_t times_forgotten_ = 0;
   bool no_allocate_ = false;
   bool damaged_ = false;
+  Time unreadable_until_{};
   std::unique_ptr<Loaded> loaded_;
 };
 

@@ -76,7 +76,7 @@ TEST_CASE("seeds in which inodes were freed too early, or never", "[simulation]"
 
 TEST_CASE("a fenced node does not register its key again", "[simulation]") {
   // Its command came late, after the others had fenced it; nobody noticed that the target had lost the reservation.
-  for (const std::uint64_t seed : {318u, 446u}) {
+  for (const std::uint64_t seed : {318u, 446u, 656u}) {
     INFO("replay with: corral-sim --seed " << seed << " --time 30");
     const SimulationReport report = run(seed, 30s);
     if (report.wrong) FAIL(*report.wrong);
@@ -86,6 +86,12 @@ TEST_CASE("a fenced node does not register its key again", "[simulation]") {
 TEST_CASE("who wants an iopen glock shared does not wait for who frees the inode", "[simulation]") {
   INFO("replay with: corral-sim --seed 388 --time 30");
   const SimulationReport report = run(388, 30s);
+  if (report.wrong) FAIL(*report.wrong);
+}
+
+TEST_CASE("a disk that fails for a while does not take its resource groups out of use", "[simulation]") {
+  INFO("replay with: corral-sim --seed 643 --time 30");
+  const SimulationReport report = run(643, 30s);
   if (report.wrong) FAIL(*report.wrong);
 }
 
