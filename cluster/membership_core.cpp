@@ -54,6 +54,8 @@ Actions MembershipCore::scanned(const Scan& scan) {
   if (scan.record.generation >= record_.generation) record_ = scan.record;
   if (!first_scan_) first_scan_ = scan.began;
   std::erase_if(refused_, [this](const Member& member) { return !monitor_.holds(member); });
+  wanted_fenced_.clear();
+  check_fenced(scan);
   for (const Member& peer : connected_)
     send(peer, {.type = MembershipMessage::Type::ping});
   switch (phase_) {

@@ -157,6 +157,8 @@ class MembershipCore {
   std::uint32_t journals() const { return options_.journals; }
   const SlotMonitor& monitor() const { return monitor_; }
   bool is_leader() const { return phase_ == Phase::member && leads_; }
+  /// True for a life that this node has to keep from writing, as far as it knows by now.
+  bool wants_fenced(Member member) const;
   /// True while this node may answer from what it holds. Ask anew after every wait.
   bool may_serve(Time now) const;
   /// When may_serve() ends if nothing new is heard; in the past where it has.
@@ -171,6 +173,12 @@ class MembershipCore {
     std::set<Member> unanswered;
     std::uint32_t rounds = 0;  ///< of asking for answers
     bool recording = false;
+  };
+
+  /// A life that was fenced.
+  struct Fenced {
+    Time verified;
+    std::optional<std::uint64_t> heartbeat{};  ///< as the first scan begun since found it
   };
 
   /// Who asked to be let in.
@@ -223,6 +231,7 @@ class MembershipCore {
   bool has_to_wait(Member joiner) const;
   std::optional<MembershipMessage> objection_to(Member joiner, const Joiner& state) const;
   void fence(Member victim);
+  void check_fenced(const Scan& scan);
   std::vector<Member> wanted_members() const;
   void drive_change(std::vector<Member> wanted);
   void drive_recovery();
@@ -267,8 +276,9 @@ class MembershipCore {
   std::vector<Member> survivors_;    ///< who may go on, this node included or not
   std::map<Member, Joiner> joiners_;
   std::set<Member> leavers_;
-  std::set<Member> fencing_;            ///< asked for, no answer yet
-  std::map<Member, Time> fenced_;       ///< verified, when
+  std::set<Member> fencing_;        ///< asked for, no answer yet
+  std::set<Member> wanted_fenced_;  ///< by what the last scan showed
+  std::map<Member, Fenced> fenced_;
   std::set<Member> recovering_;         ///< handed to the layer above
   std::set<Member> freeing_;            ///< recovered; their slots are not seen to be free yet
   std::set<Member> awaiting_recovery_;  ///< gone from a view, not known to be recovered

@@ -40,24 +40,41 @@ bool MembershipCore::is_dead(Member member) const {
 /// True when the node can write nothing more and, as it has ended or its lease has run out, serves nothing more.
 bool MembershipCore::is_gone(Member member) const {
   auto fenced = fenced_.find(member);
-  if (fenced == fenced_.end() || monitor_.last_scan() <= fenced->second) return false;
+  if (fenced == fenced_.end() || monitor_.last_scan() <= fenced->second.verified) return false;
   // Where another wrote over its slot nothing tells when it was last heard.
   const Duration silence =
-      monitor_.holds(member) ? monitor_.silence(member.node) : monitor_.last_scan() - fenced->second;
+      monitor_.holds(member) ? monitor_.silence(member.node) : monitor_.last_scan() - fenced->second.verified;
   return silence >= timing_.failure_timeout || process_ended(member) || planted(PlantedBug::impatient_leader);
 }
 
 void MembershipCore::fence(Member victim) {
   CHECK_INVARIANT(victim != self_);
-  if (fenced_.contains(victim) || !fencing_.insert(victim).second) return;
-  actions_.push_back(FenceNode{victim});
+  if (fenced_.contains(victim)) return;
+  wanted_fenced_.insert(victim);
+  if (fencing_.insert(victim).second) actions_.push_back(FenceNode{victim});
+}
+
+bool MembershipCore::wants_fenced(Member member) const {
+  return fencing_.contains(member) || wanted_fenced_.contains(member);
+}
+
+/// Where an operator or an agent said that a life can write nothing more, and its heart beats all the same, it has to
+/// be fenced anew. Between the reading before the fencing and the first one after it a last heartbeat may have landed.
+void MembershipCore::check_fenced(const Scan& scan) {
+  for (auto at = fenced_.begin(); at != fenced_.end();) {
+    auto& [member, fenced] = *at;
+    const bool tells = scan.began > fenced.verified && monitor_.holds(member);
+    const std::uint64_t heartbeat = tells ? monitor_.slot(member.node)->heartbeat : 0;
+    if (tells && !fenced.heartbeat) fenced.heartbeat = heartbeat;
+    at = tells && *fenced.heartbeat != heartbeat ? fenced_.erase(at) : std::next(at);
+  }
 }
 
 Actions MembershipCore::fenced(Time now, Member victim, const Result<>& result) {
   fencing_.erase(victim);
   if (phase_ == Phase::ended) return {};
   if (result) {
-    fenced_[victim] = now;
+    fenced_[victim] = {.verified = now};
     actions_.push_back(LookAgain{});
   } else {
     end_if_fenced(result.error());

@@ -107,10 +107,12 @@ Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loo
   Random random(random_seed);
   std::unique_ptr<ClusterMount> mount(new ClusterMount);
   Logger logger(log);
-  CO_TRY(mount->fencer_, co_await choose_fencer(loop.executor(), device, header.cluster, logger));
   const std::uint16_t port = settings.port != 0 ? settings.port : header.settings.port;
   CO_TRY(NodeOptions options,
          options_of(settings, journals, port, cluster::new_incarnation(loop.clock().wall(), random)));
+  mount->programs_ = std::make_unique<SpawnedPrograms>(loop);
+  CO_TRY(mount->fencer_,
+         co_await choose_fencer({loop.executor(), *area, *mount->programs_, options.name, logger}, header));
   CO_TRY(mount->links_,
          TlsLinks::listen(loop, {.cluster = header.cluster, .secret = header.secret, .port = port}, logger));
   mount->node_ = std::make_unique<ClusterNode>(

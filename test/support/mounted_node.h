@@ -14,6 +14,7 @@
 #include "fs/filesystem.h"
 #include "node/cluster_node.h"
 #include "offline/volume_reader.h"
+#include "test/support/no_programs.h"
 #include "test/support/simulated_links.h"
 #include "test/support/simulated_volume.h"
 
@@ -54,7 +55,7 @@ class MountedNode {
     CO_TRY(VolumeReader volume, co_await VolumeReader::open(node_device));
     CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
     CO_TRY(cluster::Header header, co_await area.read_header());
-    CO_TRY(fencer, co_await choose_fencer(world_.node, node_device, header.cluster, Logger(sink_)));
+    CO_TRY(fencer, co_await choose_fencer({world_.node, area, programs, name, Logger(sink_)}, header));
     cluster::NodeOptions about{.name = std::move(name),
                                .journals = journals,
                                .incarnation = cluster::new_incarnation(world_.node.clock().wall(), random)};
@@ -95,6 +96,7 @@ class MountedNode {
   KeptMemoryDevice node_device;  ///< see MountLife
   SimulatedLinks links;
   LineSink log;
+  NoPrograms programs;
   std::unique_ptr<cluster::Fencer> fencer;
   std::unique_ptr<ClusterNode> node;
   std::unique_ptr<LockSpace> lock_space;

@@ -136,3 +136,29 @@ TEST_CASE("a slot that was freed for an earlier life does not make a member reco
   replays_before_it_gives_on(alone, other,
                              [&] { alone.slots[1] = {.id = NodeId(1), .incarnation = Incarnation(400)}; });
 }
+
+TEST_CASE("who was said to write nothing more, and beats again, has to be fenced once more") {
+  Alone alone(0);
+  const Member other = joined_with(alone);
+  const auto fences = [&] {
+    const Actions actions = alone.scan();
+    const auto* fence = find<FenceNode>(actions);
+    return fence != nullptr && fence->victim == other;
+  };
+  int scans = 0;
+  while (!fences())
+    REQUIRE(++scans < 40);
+  alone.core.fenced(alone.now, other, {});
+  // The first heartbeat may have been on its way.
+  alone.beat(other.incarnation, SlotState::member);
+  CHECK_FALSE(fences());
+  CHECK_FALSE(fences());
+  CHECK_FALSE(alone.core.wants_fenced(other));
+  // Its host was not off, and hung only. The two do not hear each other, so one of them has to go all the same.
+  alone.beat(other.incarnation, SlotState::member);
+  bool again = false;
+  for (int more = 0; more < 40 && !again; ++more)
+    again = fences();
+  CHECK(again);
+  CHECK(alone.core.wants_fenced(other));
+}
