@@ -142,7 +142,9 @@ Task<Result<>> Membership::give_key_up() {
 Task<Result<Scan>> Membership::scan() {
   Scan scan{.began = environment_.executor.now(), .ended = {}, .record = {}, .slots = {}};
   // The view first: a slot that a view contains was written before it.
-  CO_TRY(scan.record, co_await environment_.area.read_view());
+  CO_TRY(ClusterArea::HeaderAndView read, co_await environment_.area.read_header_and_view());
+  CO_TRY(scan.record, std::move(read.view));
+  if (read.header) scan.expelled = std::move(read.header->expelled);
   CO_TRY(scan.slots, co_await environment_.area.read_slots(core_.journals()));
   scan.ended = environment_.executor.now();
   co_return scan;

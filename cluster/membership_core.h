@@ -45,6 +45,9 @@ struct NodeOptions {
 /// nobody else's.
 Incarnation new_incarnation(WallTime now, Random& random);
 
+/// Why a node that an operator has expelled is no member and is not let in.
+Error expelled(const std::string& name);
+
 // What to do.
 
 /// Admit this life's key, fence `victim` if there is one, and write the slot; then call claimed().
@@ -113,6 +116,8 @@ struct Scan {
   Time ended;
   ViewRecord record;
   std::vector<FoundSlot> slots;
+  /// Names of nodes that an operator has expelled; none where the header could not be read.
+  std::optional<std::vector<std::string>> expelled{};
 };
 
 class MembershipCore {
@@ -206,6 +211,8 @@ class MembershipCore {
   bool hears(Member member) const { return connected_.contains(member); }
   std::bitset<kSlots> heard() const;
   void end_if_fenced(const Error& error);
+  bool is_expelled(Member member) const;
+  std::size_t expelled_members() const;
   void take_prepare(Member from, const MembershipMessage& message);
 
   // membership_join.cpp: from starting to member
@@ -258,6 +265,7 @@ class MembershipCore {
   std::optional<Time> election_written_;  ///< when the record was written
   bool election_recording_ = false;
 
+  std::set<std::string> expelled_;    ///< names of nodes that are to be neither members nor let in
   ViewRecord record_;                 ///< as last read or written
   View view_;                         ///< installed
   std::uint32_t expected_nodes_ = 0;  ///< as recorded with it

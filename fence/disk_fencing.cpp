@@ -19,6 +19,7 @@ DiskFencing::DiskFencing(Executor& executor, Device& device, cluster::ClusterAre
     : executor_(&executor),
       device_(&device),
       area_(area),
+      observer_(executor, area),
       header_(std::move(header)),
       self_(self),
       log_(std::move(log)) {}
@@ -157,6 +158,7 @@ Task<Result<>> DiskFencing::fence(std::string node) {
 }
 
 Task<Result<cluster::ObservedNode>> DiskFencing::find_dead(std::string node) {
+  // One that remembers a heartbeat would take it for alive for a while.
   cluster::Observer observer(*executor_, area_);
   CO_TRY(cluster::Observation seen, co_await observer.look());
   const auto found = std::ranges::find_if(seen.nodes, [&](const cluster::ObservedNode& one) {
@@ -183,6 +185,20 @@ Task<Result<>> DiskFencing::acknowledge(cluster::ObservedNode dead) {
     co_return fail(EBUSY, "node {} lives again, or was recovered meanwhile: nothing was recorded", dead.slot.name);
   CO_TRY(cluster::Header header, co_await area_.read_header());
   header.acknowledged[dead.slot.id.value] = {dead.slot.incarnation, dead.slot.heartbeat};
+  co_return co_await write_header(std::move(header));
+}
+
+Task<Result<>> DiskFencing::expel(std::string node) {
+  CO_TRY(cluster::Header header, co_await area_.read_header());
+  if (std::ranges::find(header.expelled, node) != header.expelled.end()) co_return Result<>{};
+  header.expelled.push_back(std::move(node));
+  CO_TRY_VOID(cluster::check_expelled(header.expelled));
+  co_return co_await write_header(std::move(header));
+}
+
+Task<Result<>> DiskFencing::let_in(std::string node) {
+  CO_TRY(cluster::Header header, co_await area_.read_header());
+  if (std::erase(header.expelled, node) == 0) co_return fail(ENOENT, "node \"{}\" is not expelled", node);
   co_return co_await write_header(std::move(header));
 }
 

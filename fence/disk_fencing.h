@@ -44,6 +44,13 @@ class DiskFencing {
   Task<Result<cluster::ObservedNode>> find_dead(std::string node);
   /// Records that this life, as it stands, can write nothing more. EBUSY where its heart has beaten since it was found.
   Task<Result<>> acknowledge(cluster::ObservedNode dead);
+  /// Who is alive on the volume (cluster::Observer, which remembers what it saw).
+  Task<Result<cluster::Observation>> look() { return observer_.look(); }
+  /// Records that the node with that name is to be fenced if it is a member, and not to be let in. Nothing is waited
+  /// for. ENOSPC where too many are expelled; success where it is already.
+  Task<Result<>> expel(std::string node);
+  /// Takes that back. ENOENT where it is not expelled.
+  Task<Result<>> let_in(std::string node);
   /// Removes the keys of no slot in use, and gives them. The holder's stays while nodes use the volume, for they take
   /// the reservation over from it without a gap.
   Task<Result<std::vector<ReservationKey>>> clear_stale();
@@ -67,6 +74,7 @@ class DiskFencing {
   Executor* executor_;
   Device* device_;
   cluster::ClusterArea area_;
+  cluster::Observer observer_;
   cluster::Header header_;
   Member self_;
   Logger log_;

@@ -228,3 +228,22 @@ TEST_CASE("an operator's word is taken only about a node that is silent") {
   CHECK(living.error().code() == EBUSY);
   disk.clock.run_until_idle(disk.executor);
 }
+
+TEST_CASE("nodes are expelled and let in again by their names") {
+  Disk disk(FencePolicy::manual);
+  Random random(1);
+  DiskFencing by_hand = must(disk.run(DiskFencing::open_at(disk.executor, disk.area, {}, random, Logger(disk.log))));
+  const auto expelled = [&] { return must(disk.run(disk.area.read_header())).expelled; };
+  must(disk.run(by_hand.expel("one")));
+  must(disk.run(by_hand.expel("two")));
+  must(disk.run(by_hand.expel("one")));
+  CHECK(expelled() == std::vector<std::string>{"one", "two"});
+  CHECK(disk.run(by_hand.let_in("three")).error().code() == ENOENT);
+  must(disk.run(by_hand.let_in("one")));
+  CHECK(expelled() == std::vector<std::string>{"two"});
+  Result<> more;
+  for (int i = 0; i < 100 && more; ++i)
+    more = disk.run(by_hand.expel(fmt::format("{}-{:050}", "node", i)));
+  REQUIRE_FALSE(more);
+  CHECK(more.error().code() == ENOSPC);
+}
