@@ -81,6 +81,7 @@ json to_json(const cluster::Observation& seen, const std::vector<Member>& local)
             {"quorum", votes.quorum},
             {"quorate", votes.quorate() && seen.anybody_alive()}}},
           {"nodes", std::move(nodes)},
+          {"expelled", seen.header.expelled},
           {"problems", seen.problems}};
 }
 
@@ -210,6 +211,8 @@ std::string StatusReport::text() const {
                     fmt::format("{:x}", node.slot.incarnation.value), describe_endpoint(node.slot)});
   }
   text += text_table(rows);
+  if (!cluster->header.expelled.empty())
+    text += fmt::format("Expelled, until corral node admit: {}\n", fmt::join(cluster->header.expelled, ", "));
   for (const ObservedNode& node : cluster->nodes)
     if (node.waits_for_operator())
       text += fmt::format(
