@@ -1,5 +1,5 @@
 /// Fencing by a program of the fence-agents kind, which turns the node's host off: key=value lines on its standard
-/// input, action=off, then action=status until it says that the host is off.
+/// input, action=off, which must succeed, then action=status, which must say that the host is off.
 ///
 /// A life counts as fenced when the agent has said so. It need not be asked where the node has come back as a later
 /// life; and where the agent fails an operator's word counts as well (corral fence ack).
