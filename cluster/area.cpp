@@ -18,11 +18,12 @@ FoundSlot found_slot(std::span<const std::byte> record, NodeId id) {
   return slot ? FoundSlot{*std::move(slot), {}} : FoundSlot{{}, slot.error().describe()};
 }
 
-/// The usable copy with the higher generation; the first one's error where there is none.
+/// Of the two copies from record `at` on, the usable one with the higher generation; the first one's error where there
+/// is none.
 template <class T>
-Result<T> newest(const AlignedBuffer& copies, Result<T> (*decode)(std::span<const std::byte>)) {
-  Result<T> first = decode(record_of(copies, 0));
-  Result<T> second = decode(record_of(copies, 1));
+Result<T> newest(const AlignedBuffer& records, std::uint64_t at, Result<T> (*decode)(std::span<const std::byte>)) {
+  Result<T> first = decode(record_of(records, at));
+  Result<T> second = decode(record_of(records, at + 1));
   if (!second) return first;
   if (!first) return second;
   return first->generation >= second->generation ? first : second;
@@ -76,7 +77,7 @@ Task<Result<>> ClusterArea::write_record(std::uint64_t index, void (*encode)(con
 
 Task<Result<Header>> ClusterArea::read_header() const {
   CO_TRY(AlignedBuffer copies, co_await read_records(kHeaderRecord, 2));
-  co_return newest<Header>(copies, decode_header);
+  co_return newest<Header>(copies, 0, decode_header);
 }
 
 Task<Result<Header>> ClusterArea::write_header(Header header) const {
@@ -91,7 +92,14 @@ Task<Result<Header>> ClusterArea::write_header(Header header) const {
 
 Task<Result<ViewRecord>> ClusterArea::read_view() const {
   CO_TRY(AlignedBuffer copies, co_await read_records(kViewRecord, 2));
-  co_return newest<ViewRecord>(copies, decode_view);
+  co_return newest<ViewRecord>(copies, 0, decode_view);
+}
+
+Task<Result<ClusterArea::HeaderAndView>> ClusterArea::read_header_and_view() const {
+  static_assert(kViewRecord == kHeaderRecord + 2);
+  CO_TRY(AlignedBuffer copies, co_await read_records(kHeaderRecord, 4));
+  co_return HeaderAndView{newest<Header>(copies, kHeaderRecord, decode_header),
+                          newest<ViewRecord>(copies, kViewRecord, decode_view)};
 }
 
 Task<Result<ViewRecord>> ClusterArea::write_view(ViewRecord view) const {

@@ -45,6 +45,12 @@ class ClusterArea {
   Task<Result<Header>> write_header(Header header) const;
 
   Task<Result<ViewRecord>> read_view() const;
+  /// Both in one read.
+  struct HeaderAndView {
+    Result<Header> header;
+    Result<ViewRecord> view;
+  };
+  Task<Result<HeaderAndView>> read_header_and_view() const;
   /// As write_header(). `view.generation` is that of the record it is to follow.
   Task<Result<ViewRecord>> write_view(ViewRecord view) const;
 

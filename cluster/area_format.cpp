@@ -31,6 +31,10 @@ struct RecordHead {
 };
 static_assert(sizeof(RecordHead) == 40 && offsetof(RecordHead, crc) == 12);
 
+struct AcknowledgementBytes {
+  be64 incarnation;
+  be64 heartbeat;
+};
 struct HeaderBytes {
   RecordHead head;
   Secret secret;
@@ -38,8 +42,19 @@ struct HeaderBytes {
   be32 failure_timeout_ms;
   be32 quorum;
   be16 port;
+  std::uint8_t fence;
+  std::uint8_t agent_name_bytes;
+  be16 agent_options_bytes;
+  be16 expelled_bytes;
+  be32 reserved;
+  std::array<char, kMostAgentNameBytes> agent_name;
+  std::array<char, kMostAgentOptionsBytes> agent_options;
+  std::array<AcknowledgementBytes, kSlots> acknowledged;
+  std::array<char, kMostExpelledBytes> expelled;
 };
-static_assert(sizeof(HeaderBytes) == 86 && offsetof(HeaderBytes, slots) == 72);
+static_assert(sizeof(HeaderBytes) == 3072 && sizeof(HeaderBytes) <= kRecordBytes);
+static_assert(offsetof(HeaderBytes, slots) == 72 && offsetof(HeaderBytes, agent_name) == 96 &&
+              offsetof(HeaderBytes, acknowledged) == 1024 && offsetof(HeaderBytes, expelled) == 2048);
 
 struct MemberBytes {
   be32 slot;
@@ -115,6 +130,35 @@ Result<> check_record(std::span<const std::byte> checked, RecordType type, std::
   return {};
 }
 
+/// Printable, so that it can be shown and given to a program as it is.
+bool is_printable(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
+}
+
+bool is_of_agent_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+}
+
+/// The names as they stand in the record, each ended by a 0.
+std::string packed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names)
+    text += name + '\0';
+  return text;
+}
+
+Result<std::vector<std::string>> unpacked(std::string_view text) {
+  std::vector<std::string> names;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\0');
+    if (end == std::string_view::npos || !is_valid_node_name(text.substr(0, end)))
+      return fail_corrupt("cluster area: header: the names of expelled nodes make no sense");
+    names.emplace_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
+  }
+  return names;
+}
+
 }  // namespace
 
 bool ViewRecord::operator==(const ViewRecord& other) const {
@@ -134,18 +178,54 @@ Result<> check_settings(const Settings& settings) {
   if (settings.quorum != QuorumPolicy::last_man_standing && settings.quorum != QuorumPolicy::majority)
     return fail(EINVAL, "quorum policy {} is not known", static_cast<std::uint32_t>(settings.quorum));
   if (settings.port == 0) return fail(EINVAL, "port 0: must be 1 to 65535");
+  if (settings.fence > FencePolicy::manual)
+    return fail(EINVAL, "way of fencing {} is not known", static_cast<unsigned>(settings.fence));
+  if ((settings.fence == FencePolicy::agent) != !settings.fence_agent.empty() ||
+      (!settings.fence_agent.empty() && !is_valid_agent_name(settings.fence_agent)))
+    return fail(EINVAL, "'{}' is no name of a fence agent", settings.fence_agent);
+  if (settings.fence_agent_options.size() > kMostAgentOptionsBytes || !is_printable(settings.fence_agent_options))
+    return fail(EINVAL, "fence-agent-options: must be at most {} printable ASCII characters", kMostAgentOptionsBytes);
   return {};
 }
 
+bool is_valid_agent_name(std::string_view name) {
+  return name.starts_with("fence_") && name.size() <= kMostAgentNameBytes &&
+         std::ranges::all_of(name, is_of_agent_name);
+}
+
+Result<> check_expelled(const std::vector<std::string>& names) {
+  if (packed(names).size() > kMostExpelledBytes)
+    return fail(ENOSPC, "there is no room to remember more expelled nodes: admit some of them again");
+  return {};
+}
+
+bool is_acknowledged(const Header& header, const Slot& slot) {
+  const FenceAcknowledgement& said = header.acknowledged[slot.id.value];
+  return slot.incarnation && said.incarnation == slot.incarnation && said.heartbeat == slot.heartbeat;
+}
+
 void encode_header(const Header& header, std::span<std::byte> record) {
-  CHECK_INVARIANT(check_settings(header.settings).has_value());
+  const Settings& settings = header.settings;
+  const std::string expelled = packed(header.expelled);
+  CHECK_INVARIANT(check_settings(settings).has_value() && expelled.size() <= kMostExpelledBytes);
   begin_record(record, RecordType::header, header.generation, header.cluster);
   auto& bytes = view<HeaderBytes>(record);
   bytes.secret = header.secret;
   bytes.slots = kSlots;
-  bytes.failure_timeout_ms = header.settings.failure_timeout_ms;
-  bytes.quorum = static_cast<std::uint32_t>(header.settings.quorum);
-  bytes.port = header.settings.port;
+  bytes.failure_timeout_ms = settings.failure_timeout_ms;
+  bytes.quorum = static_cast<std::uint32_t>(settings.quorum);
+  bytes.port = settings.port;
+  bytes.fence = static_cast<std::uint8_t>(settings.fence);
+  bytes.agent_name_bytes = static_cast<std::uint8_t>(settings.fence_agent.size());
+  bytes.agent_options_bytes = static_cast<std::uint16_t>(settings.fence_agent_options.size());
+  bytes.expelled_bytes = static_cast<std::uint16_t>(expelled.size());
+  std::ranges::copy(settings.fence_agent, bytes.agent_name.begin());
+  std::ranges::copy(settings.fence_agent_options, bytes.agent_options.begin());
+  std::ranges::copy(expelled, bytes.expelled.begin());
+  for (std::size_t i = 0; i < kSlots; ++i) {
+    bytes.acknowledged[i].incarnation = header.acknowledged[i].incarnation.value;
+    bytes.acknowledged[i].heartbeat = header.acknowledged[i].heartbeat;
+  }
   seal(record);
 }
 
@@ -160,7 +240,17 @@ Result<Header> decode_header(std::span<const std::byte> record) {
                 .secret = bytes.secret,
                 .settings = {.failure_timeout_ms = bytes.failure_timeout_ms,
                              .quorum = static_cast<QuorumPolicy>(bytes.quorum.value()),
-                             .port = bytes.port}};
+                             .port = bytes.port,
+                             .fence = static_cast<FencePolicy>(bytes.fence)}};
+  if (bytes.agent_name_bytes > kMostAgentNameBytes || bytes.agent_options_bytes > kMostAgentOptionsBytes ||
+      bytes.expelled_bytes > kMostExpelledBytes)
+    return fail_corrupt("cluster area: header: agent's name of {} bytes, options of {}, names of expelled nodes of {}",
+                        bytes.agent_name_bytes, bytes.agent_options_bytes.value(), bytes.expelled_bytes.value());
+  header.settings.fence_agent.assign(bytes.agent_name.data(), bytes.agent_name_bytes);
+  header.settings.fence_agent_options.assign(bytes.agent_options.data(), bytes.agent_options_bytes);
+  TRY(header.expelled, unpacked({bytes.expelled.data(), bytes.expelled_bytes}));
+  for (std::size_t i = 0; i < kSlots; ++i)
+    header.acknowledged[i] = {Incarnation(bytes.acknowledged[i].incarnation), bytes.acknowledged[i].heartbeat};
   if (auto checked = check_settings(header.settings); !checked)
     return fail_corrupt("cluster area: header: {}", checked.error().message());
   return header;

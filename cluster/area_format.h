@@ -39,6 +39,9 @@ constexpr std::uint64_t kAreaBytes = (kFirstSlotRecord + kSlots) * kRecordBytes;
 
 constexpr std::size_t kNameMostBytes = 64;
 constexpr std::size_t kMostAddresses = 4;
+constexpr std::size_t kMostAgentNameBytes = 64;
+constexpr std::size_t kMostAgentOptionsBytes = 864;
+constexpr std::size_t kMostExpelledBytes = 1024;  ///< of all names, each with the 0 that ends it
 
 /// Size of the area's file: where blocks are smaller than a record, it has room to begin at any block.
 constexpr std::uint64_t area_file_bytes(std::uint32_t block_size) {
@@ -51,22 +54,44 @@ enum class QuorumPolicy : std::uint32_t {
   majority = 1,           ///< more than half of the nodes that have not left orderly
 };
 
+/// How the dead are kept from writing (fence/fencing.h).
+enum class FencePolicy : std::uint8_t {
+  scsi_pr = 0,  ///< by persistent reservations
+  agent = 1,    ///< a program turns the node's host off
+  manual = 2,   ///< an operator turns it off, and says so
+};
+
 /// What an operator can set; the same for every node.
 struct Settings {
   std::uint32_t failure_timeout_ms = 5000;
   QuorumPolicy quorum = QuorumPolicy::last_man_standing;
   std::uint16_t port = 7007;  ///< TCP, of nodes that do not choose their own
+  FencePolicy fence = FencePolicy::scsi_pr;
+  std::string fence_agent{};          ///< the program's name, with FencePolicy::agent; else empty
+  std::string fence_agent_options{};  ///< "key=value key=value"
 
   bool operator==(const Settings&) const = default;
 };
 constexpr std::uint32_t kLeastFailureTimeoutMs = 1000;
 constexpr std::uint32_t kMostFailureTimeoutMs = 600'000;
 
+/// An operator's word that a life of a node can write nothing more. It is about the life as it stood still: if its
+/// heart has beaten since, or its node has a later life, it says nothing.
+struct FenceAcknowledgement {
+  Incarnation incarnation{};
+  std::uint64_t heartbeat = 0;
+
+  bool operator==(const FenceAcknowledgement&) const = default;
+};
+
+/// Written by operators' commands only.
 struct Header {
   std::uint64_t generation = 0;  ///< of this state of the record: the highest of the two copies is in force
   Uuid cluster{};
   Secret secret{};
   Settings settings{};
+  std::array<FenceAcknowledgement, kSlots> acknowledged{};  ///< the last one for each slot
+  std::vector<std::string> expelled{};                      ///< names of nodes that are not to be let in
 
   bool operator==(const Header&) const = default;
 };
@@ -119,10 +144,17 @@ struct Slot {
   Member member() const { return {id, incarnation}; }
 };
 
+/// True where an operator's word holds for the life that the slot carries.
+bool is_acknowledged(const Header& header, const Slot& slot);
+
 /// True for a name that a slot can carry: 1 to 64 bytes, printable ASCII without spaces.
 bool is_valid_node_name(std::string_view name);
+/// True for the name of a fence agent's program: "fence_", then letters, digits, '_', '-' and '.'; at most 64 bytes.
+bool is_valid_agent_name(std::string_view name);
 /// EINVAL with a message for settings that no header may have.
 Result<> check_settings(const Settings& settings);
+/// ENOSPC where the names of expelled nodes have no room in a header.
+Result<> check_expelled(const std::vector<std::string>& names);
 
 /// Each fills a whole record (kRecordBytes).
 void encode_header(const Header& header, std::span<std::byte> record);

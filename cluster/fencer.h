@@ -1,4 +1,5 @@
-/// The seam between membership and whatever keeps a node's writes off the disk (reservation keys, a fence agent).
+/// The seam between membership and whatever keeps a node's writes off the disk (reservation keys, a fence agent, an
+/// operator).
 #pragma once
 
 #include <cstdint>
@@ -11,17 +12,37 @@
 
 namespace corral::cluster {
 
+/// How the nodes of a cluster are kept from writing; each node's key tells which way it goes by.
+enum class FencingWay : std::uint8_t {
+  reservations,  ///< persistent reservations
+  life_locks,    ///< all nodes are processes of this host, on one image file
+  agent,         ///< a program turns the node's host off
+  manual,        ///< an operator says that the node can write nothing more
+};
+
+/// The bits of a key that tell the way.
+constexpr std::uint64_t kWayHighBit = std::uint64_t{1} << 63;
+constexpr std::uint64_t kWayLowBit = 1 << 7;
+
+constexpr FencingWay way_of_key(std::uint64_t key) {
+  const bool high = (key & kWayHighBit) != 0;
+  const bool low = (key & kWayLowBit) != 0;
+  if (high) return low ? FencingWay::manual : FencingWay::life_locks;
+  return low ? FencingWay::agent : FencingWay::reservations;
+}
+
 class Fencer {
  public:
   virtual ~Fencer() = default;
 
-  /// The reservation key of a node's life: a function of cluster, node and incarnation.
+  /// The key of a node's life: a function of cluster, node, incarnation and way.
   virtual std::uint64_t key_of(Member member) const = 0;
   /// Lets this process write to the disk as that member, in place of any member it was before.
   virtual Task<Result<>> admit(Member self) = 0;
   /// Returns when no write of that life can land any more, verified; success also where its key was gone already, for a
-  /// key is only removed by this. EBADE: this process has lost its own key, and has fenced nobody. Other errors: try
-  /// again.
+  /// key is only removed by this. EBADE: this process has lost its own key, and has fenced nobody. EINPROGRESS:
+  /// somebody else has yet to act, whom the error names. These and other errors: try again, as long as the life is to
+  /// be fenced.
   virtual Task<Result<>> fence(Member victim) = 0;
   /// Who uses the disk, and how this process knows that it still may.
   struct Users {

@@ -5,6 +5,9 @@
 namespace corral::cluster {
 
 namespace {
+/// What fails in the same way again and again is said so often.
+constexpr Duration kWarningInterval = std::chrono::minutes(1);
+
 /// For a node that only logs: the names of what ended it.
 const char* words_for(MembershipEnded::Why why) {
   switch (why) {
@@ -139,7 +142,9 @@ Task<Result<>> Membership::give_key_up() {
 Task<Result<Scan>> Membership::scan() {
   Scan scan{.began = environment_.executor.now(), .ended = {}, .record = {}, .slots = {}};
   // The view first: a slot that a view contains was written before it.
-  CO_TRY(scan.record, co_await environment_.area.read_view());
+  CO_TRY(ClusterArea::HeaderAndView read, co_await environment_.area.read_header_and_view());
+  CO_TRY(scan.record, std::move(read.view));
+  if (read.header) scan.expelled = std::move(read.header->expelled);
   CO_TRY(scan.slots, co_await environment_.area.read_slots(core_.journals()));
   scan.ended = environment_.executor.now();
   co_return scan;
@@ -191,13 +196,21 @@ Task<Result<>> Membership::write_claim(ClaimSlot action) {
   co_return co_await environment_.area.write_slot(action.slot);
 }
 
+void Membership::warn(const std::string& text) {
+  const Time now = environment_.executor.now();
+  std::erase_if(warned_, [now](const auto& said) { return now - said.second >= kWarningInterval; });
+  if (warned_.try_emplace(text, now).second) environment_.log.warning("{}", text);
+}
+
 Task<void> Membership::carry_out(ClaimSlot action) {
   const Result<> result = co_await write_claim(std::move(action));
-  if (!result) environment_.log.warning("membership cannot claim a slot: {}", result.error().describe());
+  if (!result) warn(fmt::format("membership cannot claim a slot: {}", result.error().describe()));
   perform(core_.claimed(environment_.executor.now(), result));
 }
 
 void Membership::note_suspects() {
+  // One whose heart beats again is nobody's to fence.
+  std::erase_if(not_fenced_, [this](const auto& one) { return !core_.wants_fenced(one.first); });
   for (const Member& member : core_.view().members) {
     if (!core_.monitor().holds(member) || core_.monitor().life(member.node) == Life::alive)
       suspected_.erase(member);
@@ -217,8 +230,10 @@ Task<void> Membership::carry_out(FenceNode action) {
     environment_.log.info("membership fencing {}", action.victim.describe());
   }
   const Result<> result = co_await environment_.fencer.fence(action.victim);
+  not_fenced_.erase(action.victim);
   if (!result) {
-    environment_.log.warning("membership cannot fence {}: {}", action.victim.describe(), result.error().describe());
+    not_fenced_[action.victim] = result.error().describe();
+    warn(fmt::format("membership cannot fence {}: {}", action.victim.describe(), result.error().describe()));
   } else if (auto begun = fencing_.extract(action.victim)) {
     suspected_.erase(action.victim);
     begun.mapped().fenced = environment_.executor.now();

@@ -86,6 +86,8 @@ class Membership final : private LinkUser {
   bool may_serve() const { return core_.may_serve(environment_.executor.now()); }
   Time lease_end() const { return core_.lease_end(); }
   const MembershipCore& core() const { return core_; }
+  /// Who is to be fenced and was not yet, and why not, in words for people.
+  const std::map<Member, std::string>& not_fenced() const { return not_fenced_; }
 
  private:
   void received(Member from, std::span<const std::byte> message) override;
@@ -107,6 +109,7 @@ class Membership final : private LinkUser {
   Task<Result<>> free_slot(FreeSlot action);
   void update_peers();
   void note_suspects();
+  void warn(const std::string& text);
   Task<void> tell(MembershipEnded event);
 
   Environment environment_;
@@ -116,6 +119,8 @@ class Membership final : private LinkUser {
   Event look_again_;
   std::map<Member, Time> suspected_;        ///< members whose heartbeats are late, since when
   std::map<Member, FencingTimes> fencing_;  ///< under way
+  std::map<Member, std::string> not_fenced_;
+  std::map<std::string, Time> warned_;  ///< what was said lately, and when
   /// A slot has one writer at a time: heartbeats, claim and freeing of the own slot take turns.
   Mutex own_slot_;
   Scope scope_;

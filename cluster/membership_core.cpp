@@ -12,6 +12,12 @@ namespace {
 constexpr unsigned kIncarnationRandomBits = 20;
 }
 
+Error expelled(const std::string& name) {
+  return Error(EPERM, fmt::format("an operator has expelled node {} from the cluster; \"corral node admit\" lets it in "
+                                  "again",
+                                  name));
+}
+
 Incarnation new_incarnation(WallTime now, Random& random) {
   const auto milliseconds =
       static_cast<std::uint64_t>(std::max<std::int64_t>(now.seconds, 1)) * 1000 + now.nanoseconds / 1'000'000;
@@ -52,8 +58,16 @@ Actions MembershipCore::scanned(const Scan& scan) {
   if (phase_ == Phase::ended) return {};
   monitor_.scanned(scan.began, scan.ended, scan.slots);
   if (scan.record.generation >= record_.generation) record_ = scan.record;
+  if (scan.expelled) expelled_ = {scan.expelled->begin(), scan.expelled->end()};
+  if (expelled_.contains(options_.name)) {
+    const bool was_member = phase_ == Phase::member;
+    if (!was_member && self_.incarnation) actions_.push_back(FreeSlot{self_});
+    end(was_member ? MembershipEnded::Why::lost : MembershipEnded::Why::refused, expelled(options_.name));
+    return take();
+  }
   if (!first_scan_) first_scan_ = scan.began;
   std::erase_if(refused_, [this](const Member& member) { return !monitor_.holds(member); });
+  wanted_fenced_.clear();
   notice_writing_again(scan);
   for (const Member& peer : connected_)
     send(peer, {.type = MembershipMessage::Type::ping});
@@ -126,6 +140,16 @@ void MembershipCore::notice_recovered() {
     if (recovered) actions_.push_back(NodeRecovered{*gone});
     gone = recovered ? awaiting_recovery_.erase(gone) : std::next(gone);
   }
+}
+
+bool MembershipCore::is_expelled(Member member) const {
+  return monitor_.holds(member) && expelled_.contains(monitor_.slot(member.node)->name);
+}
+
+/// Of the view; nobody waits for their votes.
+std::size_t MembershipCore::expelled_members() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(view_.members, [this](const Member& member) { return is_expelled(member); }));
 }
 
 /// Gives up what was claimed and looks for another slot.

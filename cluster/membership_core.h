@@ -45,6 +45,9 @@ struct NodeOptions {
 /// nobody else's.
 Incarnation new_incarnation(WallTime now, Random& random);
 
+/// Why a node that an operator has expelled is no member and is not let in.
+Error expelled(const std::string& name);
+
 // What to do.
 
 /// Admit this life's key, fence `victim` if there is one, and write the slot; then call claimed().
@@ -113,6 +116,8 @@ struct Scan {
   Time ended;
   ViewRecord record;
   std::vector<FoundSlot> slots;
+  /// Names of nodes that an operator has expelled; none where the header could not be read.
+  std::optional<std::vector<std::string>> expelled{};
 };
 
 class MembershipCore {
@@ -157,6 +162,8 @@ class MembershipCore {
   std::uint32_t journals() const { return options_.journals; }
   const SlotMonitor& monitor() const { return monitor_; }
   bool is_leader() const { return phase_ == Phase::member && leads_; }
+  /// True for a life that this node has to keep from writing, as far as it knows by now.
+  bool wants_fenced(Member member) const;
   /// True while this node may answer from what it holds. Ask anew after every wait.
   bool may_serve(Time now) const;
   /// When may_serve() ends if nothing new is heard; in the past where it has.
@@ -205,6 +212,8 @@ class MembershipCore {
   bool hears(Member member) const { return connected_.contains(member); }
   std::bitset<kSlots> heard() const;
   void end_if_fenced(const Error& error);
+  bool is_expelled(Member member) const;
+  std::size_t expelled_members() const;
   void take_prepare(Member from, const MembershipMessage& message);
 
   // membership_join.cpp: from starting to member
@@ -230,6 +239,7 @@ class MembershipCore {
   bool has_to_wait(Member joiner) const;
   std::optional<MembershipMessage> objection_to(Member joiner, const Joiner& state) const;
   void fence(Member victim);
+  void check_fenced(const Scan& scan);
   std::vector<Member> wanted_members() const;
   void drive_change(std::vector<Member> wanted);
   void drive_recovery();
@@ -256,6 +266,7 @@ class MembershipCore {
   std::optional<Time> election_written_;  ///< when the record was written
   bool election_recording_ = false;
 
+  std::set<std::string> expelled_;    ///< names of nodes that are to be neither members nor let in
   ViewRecord record_;                 ///< as last read or written
   View view_;                         ///< installed
   std::uint32_t expected_nodes_ = 0;  ///< as recorded with it
@@ -275,6 +286,7 @@ class MembershipCore {
   std::map<Member, Joiner> joiners_;
   std::set<Member> leavers_;
   std::set<Member> fencing_;            ///< asked for, no answer yet
+  std::set<Member> wanted_fenced_;      ///< by what the last scan showed
   std::map<Member, Fenced> fenced_;     ///< verified
   std::set<Member> recovering_;         ///< handed to the layer above
   std::set<Member> freeing_;            ///< recovered; their slots are not seen to be free yet

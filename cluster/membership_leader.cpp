@@ -50,11 +50,18 @@ bool MembershipCore::is_gone(Member member) const {
 
 void MembershipCore::fence(Member victim) {
   CHECK_INVARIANT(victim != self_);
-  if (fenced_.contains(victim) || !fencing_.insert(victim).second) return;
-  actions_.push_back(FenceNode{victim});
+  if (fenced_.contains(victim)) return;
+  wanted_fenced_.insert(victim);
+  if (fencing_.insert(victim).second) actions_.push_back(FenceNode{victim});
 }
 
-/// Those are to be fenced once more, should it come to that.
+bool MembershipCore::wants_fenced(Member member) const {
+  return fencing_.contains(member) || wanted_fenced_.contains(member);
+}
+
+/// Where an operator or an agent was wrong, or a registration was long under way, a life that can write nothing more
+/// writes again, and is to be fenced once more, should it come to that. Between the reading before the fencing and the
+/// first one after it a last heartbeat may have landed.
 void MembershipCore::notice_writing_again(const Scan& scan) {
   for (auto one = fenced_.begin(); one != fenced_.end();) {
     auto& [member, fenced] = *one;
@@ -88,7 +95,7 @@ std::vector<Voter> MembershipCore::living_voters() const {
     const Slot* slot = monitor_.slot(member.node);
     if (member == self_) {
       voters.push_back({.node = self_.node, .health = options_.health, .hears = heard()});
-    } else if (!is_dead(member)) {
+    } else if (!is_dead(member) && !is_expelled(member)) {
       // Where another wrote over its slot, until its next heartbeat, it is not known to hear anybody.
       voters.push_back(monitor_.holds(member) ? Voter{member.node, slot->health, slot->hears} : Voter{member.node});
     }
@@ -98,7 +105,8 @@ std::vector<Voter> MembershipCore::living_voters() const {
 
 bool MembershipCore::any_late() const {
   return std::ranges::any_of(view_.members, [this](const Member& member) {
-    return member != self_ && monitor_.life(member.node) == Life::late && !process_ended(member);
+    return member != self_ && monitor_.life(member.node) == Life::late && !process_ended(member) &&
+           !is_expelled(member);
   });
 }
 
@@ -123,7 +131,7 @@ void MembershipCore::arbitrate(const Scan& scan) {
   outvoted_ = !contains(survivors_, self_);
   const bool fewer = survivors_.size() < view_.members.size();
   if (fewer && header_.settings.quorum == QuorumPolicy::majority &&
-      survivors_.size() * 2 <= std::max<std::size_t>(expected_nodes_, view_.members.size()))
+      survivors_.size() * 2 <= std::max<std::size_t>(expected_nodes_, view_.members.size()) - expelled_members())
     outvoted_ = true;
   leads_ = !outvoted_ && survivors_.front() == self_;
 }
@@ -140,6 +148,7 @@ ViewRecord MembershipCore::record_of(ViewNumber number, std::vector<Member> memb
     expected += view_.contains(member) ? 0 : 1;
   for (const Member& leaver : leavers_)
     expected -= view_.contains(leaver) && expected > 0 ? 1 : 0;
+  expected -= std::min(expected, static_cast<std::uint32_t>(expelled_members()));
   // The dead that come back under their old names are not counted twice: never more than there are journals.
   expected = std::clamp(expected, count, std::max(count, options_.journals));
   return {.generation = record_.generation,
@@ -188,6 +197,8 @@ std::optional<MembershipMessage> MembershipCore::objection_to(Member joiner, con
             "a cluster of its own (corral release, then corral adopt)"};
   }
   const Slot& slot = *monitor_.slot(joiner.node);
+  if (expelled_.contains(slot.name))
+    return MembershipMessage{.type = Type::refuse, .text = expelled(slot.name).message()};
   for (const Slot* other : monitor_.occupied()) {
     if (other->id == joiner.node || other->name != slot.name) continue;
     // The joiner's former life may have ended just before it asked.

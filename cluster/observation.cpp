@@ -138,10 +138,19 @@ Task<Result<>> Observer::see_who_is_admitted(Observation& observation) const {
   const LifeLocks* locks = area_.device().life_locks();
   for (ObservedNode& node : observation.nodes) {
     if (node.slot.state == SlotState::free || node.slot.key == 0) continue;
-    if (locks != nullptr) {
-      CO_TRY(node.admitted, locks->taken_by_another(node.slot.key));
-    } else if (keys) {
-      node.admitted = keys->contains(ReservationKey(node.slot.key));
+    switch (way_of_key(node.slot.key)) {
+      case FencingWay::reservations:
+        if (keys) node.admitted = keys->contains(ReservationKey(node.slot.key));
+        break;
+      case FencingWay::life_locks:
+        if (locks != nullptr) {
+          CO_TRY(node.admitted, locks->taken_by_another(node.slot.key));
+        }
+        break;
+      case FencingWay::agent:
+      case FencingWay::manual:
+        node.admitted = !is_acknowledged(observation.header, node.slot);
+        break;
     }
   }
   co_return Result<>{};

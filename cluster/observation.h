@@ -14,6 +14,7 @@
 #include "base/task.h"
 #include "cluster/arbitration.h"
 #include "cluster/area.h"
+#include "cluster/fencer.h"
 #include "cluster/slot_monitor.h"
 
 namespace corral::cluster {
@@ -33,14 +34,19 @@ struct ObservedNode {
   NodeState state = NodeState::offline;
   /// How long the heartbeat stands still for certain; it may be longer.
   Duration silence{};
-  /// Whether the disk still lets this life write: its key is registered, or its process has the image file open. None
-  /// where that cannot be seen.
+  /// Whether the disk still lets this life write, for all that is known: its key is registered, its process has the
+  /// image file open, or no operator has said that it can write nothing more. None where that cannot be seen.
   std::optional<bool> admitted;
 
   /// It may read and write the volume at this moment.
   bool alive() const {
     return state == NodeState::online || state == NodeState::silent || state == NodeState::joining ||
            state == NodeState::leaving;
+  }
+  /// It is dead, and the others wait for somebody to say that it can write nothing more.
+  bool waits_for_operator() const {
+    return !alive() && slot.state != SlotState::free && way_of_key(slot.key) == FencingWay::manual &&
+           admitted.value_or(false);
   }
 };
 

@@ -19,6 +19,7 @@ DiskFencing::DiskFencing(Executor& executor, Device& device, cluster::ClusterAre
     : executor_(&executor),
       device_(&device),
       area_(area),
+      observer_(executor, area),
       header_(std::move(header)),
       self_(self),
       log_(std::move(log)) {}
@@ -27,9 +28,14 @@ Task<Result<DiskFencing>> DiskFencing::open(Executor& executor, Device& device, 
                                             Logger log) {
   CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
   CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
+  co_return co_await open_at(executor, area, now, random, std::move(log));
+}
+
+Task<Result<DiskFencing>> DiskFencing::open_at(Executor& executor, cluster::ClusterArea area, WallTime now,
+                                               Random& random, Logger log) {
   CO_TRY(cluster::Header header, co_await area.read_header());
   const Member self{kAdministrator, cluster::new_incarnation(now, random)};
-  co_return DiskFencing(executor, device, area, std::move(header), self, std::move(log));
+  co_return DiskFencing(executor, area.device(), area, std::move(header), self, std::move(log));
 }
 
 Task<Result<std::vector<cluster::Slot>>> DiskFencing::occupied_slots() {
@@ -42,6 +48,12 @@ Task<Result<std::vector<cluster::Slot>>> DiskFencing::occupied_slots() {
 
 /// EOPNOTSUPP where nodes are not fenced by reservations.
 Task<Result<ReservationCapabilities>> DiskFencing::capabilities() {
+  const cluster::FencePolicy policy = header_.settings.fence;
+  if (device_->life_locks() == nullptr && policy != cluster::FencePolicy::scsi_pr)
+    co_return fail(EOPNOTSUPP, "{}",
+                   policy == cluster::FencePolicy::manual
+                       ? "nodes of this cluster are fenced by hand: turn the host off, then corral fence ack"
+                       : "nodes of this cluster are fenced by a fence agent, when they are dead or expelled");
   Result<ReservationCapabilities> can = fail(EOPNOTSUPP);
   if (Reservations* reservations = device_->reservations()) can = co_await reservations->report_capabilities();
   if (can && !can->write_exclusive_registrants_only) can = fail(EOPNOTSUPP);
@@ -59,7 +71,14 @@ Task<Result<FencingState>> DiskFencing::read() {
   auto can = co_await capabilities();
   if (!can && can.error().code() != EOPNOTSUPP) co_return std::unexpected(can.error());
   if (!can) {
-    if (device_->life_locks() != nullptr) state.way = Way::life_locks;
+    const cluster::FencePolicy policy = header_.settings.fence;
+    if (device_->life_locks() != nullptr)
+      state.way = Way::life_locks;
+    else if (policy == cluster::FencePolicy::manual)
+      state.way = Way::manual;
+    else if (policy == cluster::FencePolicy::agent)
+      state.way = Way::agent;
+    state.agent = header_.settings.fence_agent;
     co_return state;
   }
   state.way = Way::reservations;
@@ -136,6 +155,72 @@ Task<Result<>> DiskFencing::fence(std::string node) {
     done = co_await fence_as(access, can, slot->member());
   Result<> left = co_await leave(access, can);
   co_return done ? left : done;
+}
+
+Task<Result<cluster::ObservedNode>> DiskFencing::find_dead(std::string node) {
+  // One that remembers a heartbeat would take it for alive for a while.
+  cluster::Observer observer(*executor_, area_);
+  CO_TRY(cluster::Observation seen, co_await observer.look());
+  const auto found = std::ranges::find_if(seen.nodes, [&](const cluster::ObservedNode& one) {
+    return one.slot.name == node && one.slot.state != cluster::SlotState::free;
+  });
+  if (found == seen.nodes.end())
+    co_return fail(ENOENT, "no node \"{}\" uses the volume: nothing of it is to be fenced", node);
+  const cluster::FencingWay way = cluster::way_of_key(found->slot.key);
+  if (way != cluster::FencingWay::manual && way != cluster::FencingWay::agent)
+    co_return fail(EOPNOTSUPP, "node {} is fenced by {}, and nobody's word is needed for that", node,
+                   way == cluster::FencingWay::life_locks ? "the end of its process" : "the disk's reservations");
+  if (found->alive())
+    co_return fail(EBUSY,
+                   "node {} lives, as its heartbeat on the disk shows ({}): turn its host off, or unmount the volume "
+                   "there; when it has been silent for the failure timeout, say so again",
+                   node, cluster::name_of(found->state));
+  if (!found->admitted.value_or(true)) co_return fail(EALREADY, "node {} is acknowledged already", node);
+  co_return *found;
+}
+
+Task<Result<>> DiskFencing::acknowledge(cluster::ObservedNode dead) {
+  CO_TRY(const cluster::FoundSlot now, co_await area_.read_slot(dead.slot.id));
+  if (!now.slot || now.slot->member() != dead.slot.member() || now.slot->heartbeat != dead.slot.heartbeat)
+    co_return fail(EBUSY, "node {} lives again, or was recovered meanwhile: nothing was recorded", dead.slot.name);
+  CO_TRY(cluster::Header header, co_await area_.read_header());
+  header.acknowledged[dead.slot.id.value] = {dead.slot.incarnation, dead.slot.heartbeat};
+  co_return co_await write_header(std::move(header));
+}
+
+Task<Result<>> DiskFencing::expel(std::string node) {
+  CO_TRY(cluster::Header header, co_await area_.read_header());
+  if (std::ranges::find(header.expelled, node) != header.expelled.end()) co_return Result<>{};
+  header.expelled.push_back(std::move(node));
+  CO_TRY_VOID(cluster::check_expelled(header.expelled));
+  co_return co_await write_header(std::move(header));
+}
+
+Task<Result<>> DiskFencing::let_in(std::string node) {
+  CO_TRY(cluster::Header header, co_await area_.read_header());
+  if (std::erase(header.expelled, node) == 0) co_return fail(ENOENT, "node \"{}\" is not expelled", node);
+  co_return co_await write_header(std::move(header));
+}
+
+/// Where there is a reservation only who is registered writes.
+Task<Result<>> DiskFencing::write_header(cluster::Header header) {
+  auto can = co_await capabilities();
+  if (!can && can.error().code() != EOPNOTSUPP) co_return std::unexpected(can.error());
+  bool reserved = false;
+  if (can) {
+    CO_TRY(const ReservationState state, co_await device_->reservations()->read_reservation());
+    reserved = state.type != ReservationType::none;
+  }
+  if (!reserved) {
+    CO_TRY(header_, co_await area_.write_header(std::move(header)));
+    co_return Result<>{};
+  }
+  CO_TRY(Access access, co_await register_here(*can));
+  Result<cluster::Header> written = co_await area_.write_header(std::move(header));
+  Result<> left = co_await leave(access, *can);
+  if (!written) co_return std::unexpected(written.error());
+  header_ = *std::move(written);
+  co_return left;
 }
 
 /// The administrator says that nothing of them is on its way any more.

@@ -186,6 +186,10 @@ json MountReport::membership() const {
     shown["serving"] = membership->may_serve();
     shown["view"] = core.view().number.value;
     shown["leader"] = core.is_leader();
+    json not_fenced = json::array();
+    for (const auto& [victim, reason] : membership->not_fenced())
+      not_fenced.push_back({{"slot", victim.node.value}, {"reason", reason}});
+    shown["not_fenced"] = std::move(not_fenced);
   }
   return shown;
 }

@@ -108,10 +108,15 @@ Task<Result<std::unique_ptr<ClusterMount>>> ClusterMount::prepare(EventLoop& loo
   Random random(random_seed);
   std::unique_ptr<ClusterMount> mount(new ClusterMount);
   Logger logger(log);
-  CO_TRY(mount->fencer_, co_await choose_fencer(loop.executor(), device, devices.writes, header.cluster, logger));
   const std::uint16_t port = settings.port != 0 ? settings.port : header.settings.port;
   CO_TRY(NodeOptions options,
          options_of(settings, journals, port, cluster::new_incarnation(loop.clock().wall(), random)));
+  if (std::ranges::find(header.expelled, options.name) != header.expelled.end())
+    co_return std::unexpected(cluster::expelled(options.name).within(device.name()));
+  mount->programs_ = std::make_unique<SpawnedPrograms>(loop);
+  CO_TRY(mount->fencer_,
+         co_await choose_fencer({loop.executor(), *area, devices.writes, *mount->programs_, options.name, logger},
+                                header));
   CO_TRY(mount->links_,
          TlsLinks::listen(loop, {.cluster = header.cluster, .secret = header.secret, .port = port}, logger));
   mount->node_ = std::make_unique<ClusterNode>(

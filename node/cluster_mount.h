@@ -9,6 +9,7 @@
 
 #include "cluster/tls_links.h"
 #include "disk/event_loop.h"
+#include "disk/spawned_programs.h"
 #include "fence/fencing.h"
 #include "node/cluster_node.h"
 #include "node/node_devices.h"
@@ -27,6 +28,7 @@ class ClusterMount {
 
  private:
   ClusterMount() = default;
+  std::unique_ptr<SpawnedPrograms> programs_;
   std::unique_ptr<cluster::Fencer> fencer_;
   std::unique_ptr<cluster::TlsLinks> links_;
   std::unique_ptr<ClusterNode> node_;

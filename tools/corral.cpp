@@ -11,6 +11,7 @@
 #include "tools/corral/image_command.h"
 #include "tools/corral/inspect_commands.h"
 #include "tools/corral/locks_command.h"
+#include "tools/corral/node_command.h"
 #include "tools/corral/replay_command.h"
 #include "tools/corral/status_command.h"
 #include "tools/corral/top_command.h"
@@ -36,6 +37,7 @@ int main(int argc, char** argv) {
   corral::TuneCommand tune(app, status);
   corral::ConfigCommand config(app, status);
   corral::FenceCommand fence(app, status);
+  corral::NodeCommand node(app, status);
   corral::DoctorCommand doctor(app, status);
   try {
     app.parse(argc, argv);

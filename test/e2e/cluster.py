@@ -159,6 +159,7 @@ class ClusterTest(unittest.TestCase):
     """A volume in an image file; each test mounts its nodes, and leaves a volume that fsck.gfs2 finds clean."""
 
     nodes_count = NODES
+    spare_journals = 0
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="corral-e2e-cluster-")
@@ -166,8 +167,8 @@ class ClusterTest(unittest.TestCase):
         self.image = os.path.join(self.folder, "volume.img")
         with open(self.image, "wb") as image:
             image.truncate(SIZE_MIB << 20)
-        run(tool("mkfs.corral"), "-q", "-O", "-t", "test:cluster", "-j", str(self.nodes_count), "-J", "8",
-            self.image)
+        run(tool("mkfs.corral"), "-q", "-O", "-t", "test:cluster", "-j",
+            str(self.nodes_count + self.spare_journals), "-J", "8", self.image)
         run(tool("corral"), "config", "set", self.image, "failure-timeout", f"{FAILURE_TIMEOUT_SECONDS}s")
         self.nodes = []
         self.prepare()

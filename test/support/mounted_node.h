@@ -14,6 +14,7 @@
 #include "node/cluster_node.h"
 #include "node/node_devices.h"
 #include "offline/volume_reader.h"
+#include "test/support/no_programs.h"
 #include "test/support/simulated_links.h"
 #include "test/support/simulated_volume.h"
 
@@ -54,7 +55,7 @@ class MountedNode {
     CO_TRY(VolumeReader volume, co_await VolumeReader::open(devices.area));
     CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
     CO_TRY(cluster::Header header, co_await area.read_header());
-    CO_TRY(fencer, co_await choose_fencer(world_.node, devices.area, devices.writes, header.cluster, Logger(sink_)));
+    CO_TRY(fencer, co_await choose_fencer({world_.node, area, devices.writes, programs, name, Logger(sink_)}, header));
     cluster::NodeOptions about{.name = std::move(name),
                                .journals = journals,
                                .incarnation = cluster::new_incarnation(world_.node.clock().wall(), random)};
@@ -96,6 +97,7 @@ class MountedNode {
   NodeDevices devices;
   SimulatedLinks links;
   LineSink log;
+  NoPrograms programs;
   std::unique_ptr<cluster::Fencer> fencer;
   std::unique_ptr<ClusterNode> node;
   std::unique_ptr<LockSpace> lock_space;

@@ -103,7 +103,11 @@ class NodeFencer final : public cluster::Fencer {
   NodeFencer(Executor& node, SharedDisk& shared, NodeDevice& device, std::uint64_t seed)
       : executor_(node), shared_(shared), device_(device), random_(seed) {}
 
-  static std::uint64_t key(Member member) { return Random(member.incarnation.value * 64 + member.node.value).next(); }
+  /// As keys of reservations are.
+  static std::uint64_t key(Member member) {
+    return Random(member.incarnation.value * 64 + member.node.value).next() &
+           ~(cluster::kWayHighBit | cluster::kWayLowBit);
+  }
   std::uint64_t key_of(Member member) const override { return key(member); }
   Task<Result<>> admit(Member self) override {
     co_await latency();

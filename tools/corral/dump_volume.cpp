@@ -215,11 +215,22 @@ Task<Result<DumpJson>> VolumeDump::directory(std::string path_or_number) const {
 
 namespace {
 DumpJson describe(const cluster::Header& header) {
+  DumpJson acknowledged = DumpJson::array();
+  for (std::uint32_t i = 0; i < cluster::kSlots; ++i) {
+    const cluster::FenceAcknowledgement& one = header.acknowledged[i];
+    if (one.incarnation)
+      acknowledged.push_back({{"slot", i}, {"incarnation", one.incarnation.value}, {"heartbeat", one.heartbeat}});
+  }
   return {{"generation", header.generation},
           {"cluster", ondisk::describe_uuid(std::as_bytes(std::span(header.cluster)))},
           {"failure_timeout_ms", header.settings.failure_timeout_ms},
           {"quorum", static_cast<std::uint32_t>(header.settings.quorum)},
-          {"port", header.settings.port}};
+          {"port", header.settings.port},
+          {"fence", static_cast<unsigned>(header.settings.fence)},
+          {"fence_agent", header.settings.fence_agent},
+          {"fence_agent_options", header.settings.fence_agent_options},
+          {"acknowledged", std::move(acknowledged)},
+          {"expelled", header.expelled}};
 }
 
 DumpJson describe(const cluster::ViewRecord& record) {

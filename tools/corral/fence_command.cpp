@@ -6,12 +6,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
-#include "base/random.h"
-#include "cluster/area.h"
-#include "disk/event_loop.h"
-#include "disk/open_device.h"
-#include "fence/disk_fencing.h"
+#include "tools/corral/confirmation.h"
+#include "tools/corral/fencing_session.h"
 
 namespace corral {
 
@@ -47,6 +43,10 @@ const char* name_of(DiskFencing::Way way) {
       return "persistent reservations";
     case DiskFencing::Way::life_locks:
       return "locks on the image file";
+    case DiskFencing::Way::agent:
+      return "a fence agent";
+    case DiskFencing::Way::manual:
+      return "an operator";
     case DiskFencing::Way::none:
       break;
   }
@@ -56,6 +56,7 @@ const char* name_of(DiskFencing::Way way) {
 Json json_of(const FencingState& state) {
   Json json;
   json["way"] = name_of(state.way);
+  if (state.way == DiskFencing::Way::agent) json["agent"] = state.agent;
   if (state.way != DiskFencing::Way::reservations) return json;
   json["generation"] = state.generation;
   json["reservation"] = {{"type", static_cast<unsigned>(state.reservation.type)},
@@ -74,6 +75,11 @@ void print(const FencingState& state) {
   fmt::print("way         {}\n", name_of(state.way));
   if (state.way == DiskFencing::Way::life_locks)
     fmt::print("            a node is fenced when its process on this host has ended; end one that hangs (SIGKILL)\n");
+  if (state.way == DiskFencing::Way::agent)
+    fmt::print("            {} turns the host of a dead node off\n", state.agent);
+  if (state.way == DiskFencing::Way::manual)
+    fmt::print(
+        "            a dead node is fenced when an operator has turned its host off and said so: corral fence ack\n");
   if (state.way != DiskFencing::Way::reservations) return;
   fmt::print("generation  {}\n", state.generation);
   fmt::print("reservation {}", name_of(state.reservation.type));
@@ -86,24 +92,6 @@ void print(const FencingState& state) {
                key.paths > 1 ? fmt::format(" ({} paths)", key.paths) : "");
   for (const std::string& node : state.unregistered)
     fmt::print("no key      node {}\n", node);
-}
-
-/// Opens the device beside whoever uses it, and runs the task that `work` makes of its fencing.
-template <class Work>
-Result<> with_fencing(const std::string& name, bool read_only, Work work) {
-  EventLoop loop;
-  SystemLogSink sink("corral", LogLevel::warning, true, false);
-  TRY(auto device,
-      loop.run_until_done(open_device(loop, name, {.read_only = read_only, .exclusive = false, .shared_file = true})));
-  Random random(loop.clock().wall().nanoseconds);
-  auto run = [&]() -> Result<> {
-    TRY(DiskFencing fencing,
-        loop.run_until_done(DiskFencing::open(loop.executor(), *device, loop.clock().wall(), random, Logger(sink))));
-    return loop.run_until_done(work(fencing));
-  };
-  Result<> result = run();
-  loop.run_until_done(device->close());
-  return result;
 }
 
 int report(const std::string& device, const Result<>& result) {
@@ -122,6 +110,27 @@ Task<Result<>> clear_and_tell(DiskFencing& fencing) {
   CO_TRY(std::vector<ReservationKey> removed, co_await fencing.clear_stale());
   for (const ReservationKey& key : removed)
     fmt::print("removed key {:016x}\n", key.value);
+  co_return Result<>{};
+}
+
+/// Asks, where it was not said beforehand, and records the answer.
+Task<Result<>> confirm_and_acknowledge(DiskFencing& fencing, std::string device, std::string node, bool sure) {
+  CO_TRY(cluster::ObservedNode dead, co_await fencing.find_dead(node));
+  if (!sure) {
+    fmt::print(
+        "Node {} (slot {}, incarnation {:x}) has been silent for at least {:.0f} s, and the disk still lets it write.\n"
+        "Be sure of one of these before you go on:\n"
+        "  - its host is off (not merely hanging or cut off from the network), or\n"
+        "  - its host was restarted since it fell silent, or\n"
+        "  - its host is cut off from the disk, and will stay so until it is restarted.\n"
+        "If it can still write, the volume will be damaged: the other nodes replay its journal at once.\n",
+        node, dead.slot.id.value, dead.slot.incarnation.value, std::chrono::duration<double>(dead.silence).count());
+    CO_TRY_VOID(confirm(fmt::format("Can node {} write nothing more?", node)));
+  }
+  CO_TRY_VOID(co_await fencing.acknowledge(dead));
+  note_in_syslog(device, "an operator has said that {} ({}) can write nothing more", node,
+                 dead.slot.member().describe());
+  fmt::print("recorded: node {} can write nothing more; the others recover it\n", node);
   co_return Result<>{};
 }
 
@@ -145,12 +154,23 @@ FenceCommand::FenceCommand(CLI::App& app, int& status) {
   clear_command->add_flag("--stale", stale_, "Only those that belong to no node; must be given")->required();
   with_device(clear_command);
   clear_command->callback([this, &status] { status = clear(); });
+  CLI::App* ack_command = command->add_subcommand("ack", "Say that a dead node can write nothing more");
+  with_device(ack_command);
+  ack_command->add_option("node", node_, "Its name")->required();
+  ack_command->add_flag("-y,--yes", sure_, "Do not ask: it is certain");
+  ack_command->callback([this, &status] { status = acknowledge(); });
+}
+
+int FenceCommand::acknowledge() const {
+  return report(device_, with_fencing(device_, false, [this](Executor&, DiskFencing& fencing) {
+                  return confirm_and_acknowledge(fencing, device_, node_, sure_);
+                }));
 }
 
 int FenceCommand::show() const {
   FencingState state;
   const Result<> result =
-      with_fencing(device_, true, [&state](DiskFencing& fencing) { return read_into(fencing, state); });
+      with_fencing(device_, true, [&state](Executor&, DiskFencing& fencing) { return read_into(fencing, state); });
   if (!result) return report(device_, result);
   if (json_)
     fmt::print("{}\n", json_of(state).dump(2));
@@ -161,11 +181,13 @@ int FenceCommand::show() const {
 }
 
 int FenceCommand::fence() const {
-  return report(device_, with_fencing(device_, false, [this](DiskFencing& fencing) { return fencing.fence(node_); }));
+  return report(device_,
+                with_fencing(device_, false, [this](Executor&, DiskFencing& fencing) { return fencing.fence(node_); }));
 }
 
 int FenceCommand::clear() const {
-  return report(device_, with_fencing(device_, false, [](DiskFencing& fencing) { return clear_and_tell(fencing); }));
+  return report(device_,
+                with_fencing(device_, false, [](Executor&, DiskFencing& fencing) { return clear_and_tell(fencing); }));
 }
 
 }  // namespace corral

@@ -20,11 +20,13 @@ class FenceCommand {
   int show() const;
   int fence() const;
   int clear() const;
+  int acknowledge() const;
 
   std::string device_;
   std::string node_;
   bool json_ = false;
   bool stale_ = false;
+  bool sure_ = false;
 };
 
 }  // namespace corral

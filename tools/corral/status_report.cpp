@@ -9,6 +9,7 @@
 #include "cluster/address.h"
 #include "cluster/settings.h"
 #include "ondisk/field_table.h"
+#include "tools/corral/text_table.h"
 
 namespace corral {
 
@@ -53,6 +54,7 @@ json to_json(const ObservedNode& node, bool local) {
                 {"protocol_version", slot.protocol_version},
                 {"hears", std::move(hears)}};
   if (node.admitted) shown["may_write"] = *node.admitted;
+  shown["waits_for_operator"] = node.waits_for_operator();
   return shown;
 }
 
@@ -79,25 +81,8 @@ json to_json(const cluster::Observation& seen, const std::vector<Member>& local)
             {"quorum", votes.quorum},
             {"quorate", votes.quorate() && seen.anybody_alive()}}},
           {"nodes", std::move(nodes)},
+          {"expelled", seen.header.expelled},
           {"problems", seen.problems}};
-}
-
-/// Columns as wide as their widest cell, the last one open.
-std::string table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> widths(rows.front().size(), 0);
-  for (const auto& row : rows) {
-    for (std::size_t i = 0; i < row.size(); ++i)
-      widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i)
-      line += fmt::format(" {:<{}} ", row[i], i + 1 < row.size() ? widths[i] : 0);
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + '\n';
-  }
-  return text;
 }
 
 std::string words_for(NodeState state) {
@@ -164,7 +149,7 @@ std::string describe_cluster(const cluster::Observation& seen) {
   const cluster::Votes& votes = seen.votes;
   std::string settings;
   for (const auto& [name, value] : cluster::describe_settings(seen.header.settings))
-    settings += fmt::format("{}{} {}", settings.empty() ? "" : ", ", name, value);
+    if (!value.empty()) settings += fmt::format("{}{} {}", settings.empty() ? "" : ", ", name, value);
   std::string text = line("Cluster UUID", ondisk::describe_uuid(std::as_bytes(std::span(seen.header.cluster))));
   text += line("View", fmt::format("{}{}", seen.record.view.number.value,
                                    leader == nullptr ? "" : ", led by " + leader->slot.name));
@@ -187,6 +172,10 @@ std::string describe_mount(const json& mount) {
   if (member->value("member", false))
     text += line("Lease", member->value("serving", false) ? "held" : "run out: requests wait");
   text += line("Lock manager", member->value("lock_manager", "-"));
+  const auto not_fenced = member->find("not_fenced");
+  if (not_fenced != member->end())
+    for (const json& one : *not_fenced)
+      text += line("Cannot fence", fmt::format("node {}: {}", one.value("slot", 0u), one.value("reason", "")));
   const auto recovering = member->find("not_recovered");
   if (recovering != member->end() && !recovering->empty())
     text +=
@@ -221,7 +210,15 @@ std::string StatusReport::text() const {
                     in_slot ? fmt::format("{:.1f}s", std::chrono::duration<double>(node.silence).count()) : "-",
                     fmt::format("{:x}", node.slot.incarnation.value), describe_endpoint(node.slot)});
   }
-  text += table(rows);
+  text += text_table(rows);
+  if (!cluster->header.expelled.empty())
+    text += fmt::format("Expelled, until corral node admit: {}\n", fmt::join(cluster->header.expelled, ", "));
+  for (const ObservedNode& node : cluster->nodes)
+    if (node.waits_for_operator())
+      text += fmt::format(
+          "Waiting for an operator: make sure that node {0} is off, or cut off from the disk, then: corral fence ack "
+          "{1} {0}\n",
+          node.slot.name, device);
   for (const std::string& problem : cluster->problems)
     text += fmt::format("Problem: {}\n", problem);
   return text;

@@ -54,11 +54,27 @@ Task<Result<>> print_settings(Device& device, std::string name, bool json) {
   co_return Result<>{};
 }
 
+/// Who died while nodes were fenced in one way cannot be fenced in another: it has no key, or no lock, that would tell
+/// whether it still writes.
+Task<Result<>> check_all_recovered(cluster::ClusterArea area) {
+  CO_TRY(const std::vector<cluster::FoundSlot> slots, co_await area.read_slots(cluster::kSlots));
+  for (const cluster::FoundSlot& found : slots) {
+    if (!found.slot || found.slot->state == cluster::SlotState::free) continue;
+    co_return fail(EBUSY,
+                   "node {} (slot {}) has not left and is not recovered yet, and can be fenced only in the way that is "
+                   "set now: mount the volume on a node, which recovers it, unmount it, and set this again",
+                   found.slot->name, found.slot->id.value);
+  }
+  co_return Result<>{};
+}
+
 Task<Result<>> change_setting(Device& device, std::string name, std::string value) {
   CO_TRY(VolumeReader volume, co_await VolumeReader::open(device));
   CO_TRY(cluster::ClusterArea area, co_await cluster::ClusterArea::find(volume));
   CO_TRY(cluster::Header header, co_await area.read_header());
+  const cluster::Settings before = header.settings;
   CO_TRY(header.settings, cluster::with_setting(header.settings, name, value));
+  if (header.settings.fence != before.fence) CO_TRY_VOID(co_await check_all_recovered(area));
   CO_TRY_VOID(co_await area.write_header(header));
   co_return Result<>{};
 }

@@ -237,7 +237,8 @@ Task<bool> look_at_capabilities(Device& device, Findings& findings) {
                      none ? std::string("the disk has no persistent reservations, or they cannot be reached")
                           : can.error().describe(),
                      none ? "several nodes need a whole disk with SCSI-3 or NVMe reservations: turn them on at the "
-                            "storage; one node mounts with -o lockproto=lock_nolock"
+                            "storage, or set another way (corral config set DEVICE fence); one node mounts with "
+                            "-o lockproto=lock_nolock"
                           : "run this as root; see the kernel's log and the storage");
     co_return false;
   }
@@ -282,7 +283,38 @@ void tell_keys(const FencingState& state, Findings& findings, const std::string&
     findings.good("keys", fmt::format("{} registered, each a node's", state.keys.size()));
 }
 
+/// How the cluster's settings want nodes to be fenced; reservations where there is no cluster yet.
+Task<cluster::Settings> settings_of(Device& device) {
+  const auto volume = co_await VolumeReader::open(device);
+  if (!volume) co_return cluster::Settings{};
+  const auto area = co_await cluster::ClusterArea::find(*volume);
+  if (!area) co_return cluster::Settings{};
+  const auto header = co_await area->read_header();
+  co_return header ? header->settings : cluster::Settings{};
+}
+
+/// What is to be seen here where no disk fences.
+void look_at_fallback(const cluster::Settings& settings, Findings& findings) {
+  if (settings.fence == cluster::FencePolicy::manual) {
+    findings.note("fencing", "by hand: when a node dies the others wait until an operator has said that it is off",
+                  "\"Fencing without reservations\" in the operations guide");
+    return;
+  }
+  for (const char* folder : {"/usr/sbin", "/usr/bin"}) {
+    const std::string path = fmt::format("{}/{}", folder, settings.fence_agent);
+    if (access(path.c_str(), X_OK) != 0) continue;
+    findings.good("fencing",
+                  fmt::format("the fence agent {} is there; whether it reaches the hosts was not tried", path));
+    return;
+  }
+  findings.problem("fencing", fmt::format("this host has no fence agent {}", settings.fence_agent),
+                   "install it (package fence-agents): without it this host cannot mount the volume");
+}
+
 Task<void> look_at_reservations(Executor& executor, Device& device, Findings& findings) {
+  const cluster::Settings settings = co_await settings_of(device);
+  if (device.life_locks() == nullptr && settings.fence != cluster::FencePolicy::scsi_pr)
+    co_return look_at_fallback(settings, findings);
   const bool usable = co_await look_at_capabilities(device, findings);
   if (!usable) co_return;
   NullLogSink nobody;

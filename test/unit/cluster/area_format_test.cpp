@@ -14,7 +14,14 @@ namespace {
 
 Header sample_header() {
   Header header{.generation = 7,
-                .settings = {.failure_timeout_ms = 2500, .quorum = QuorumPolicy::majority, .port = 99}};
+                .settings = {.failure_timeout_ms = 2500,
+                             .quorum = QuorumPolicy::majority,
+                             .port = 99,
+                             .fence = FencePolicy::agent,
+                             .fence_agent = "fence_lamp",
+                             .fence_agent_options = "ip={node}-bmc"}};
+  header.acknowledged[3] = {Incarnation(0xFEED), 17};
+  header.expelled = {"one", "two.example"};
   header.cluster[0] = 0xAB;
   header.secret[31] = 0xCD;
   return header;
@@ -82,6 +89,11 @@ TEST_CASE("the records' bytes are those of the specification") {
   CHECK(std::memcmp(record.data(), "CORA\0\0\0\1\0\0\0\1", 12) == 0);
   CHECK((byte(23) == 7 && byte(24) == 0xAB && byte(40 + 31) == 0xCD));
   CHECK((byte(75) == 64 && byte(78) == 0x09 && byte(79) == 0xC4 && byte(83) == 1 && byte(85) == 99));
+  CHECK((byte(86) == 1 && byte(87) == 10 && byte(89) == 13 && byte(91) == 16 && byte(95) == 0));
+  CHECK(std::memcmp(record.data() + 96, "fence_lamp", 11) == 0);
+  CHECK(std::memcmp(record.data() + 160, "ip={node}-bmc", 14) == 0);
+  CHECK((byte(1024 + 16 * 3 + 6) == 0xFE && byte(1024 + 16 * 3 + 15) == 17));
+  CHECK(std::memcmp(record.data() + 2048, "one\0two.example\0", 17) == 0);
   encode_view(sample_view(), record.span());
   CHECK((byte(7) == 2 && byte(47) == 12 && byte(51) == 1 && byte(55) == 3 && byte(59) == 2));
   CHECK((byte(67) == 1 && byte(78) == 0x11 && byte(83) == 63 && byte(95) == 0x22));
@@ -152,7 +164,11 @@ TEST_CASE("settings are named, shown and checked") {
   settings = *with_setting(settings, "quorum", "majority");
   settings = *with_setting(settings, "port", "65535");
   using Pairs = std::vector<std::pair<std::string, std::string>>;
-  CHECK(describe_settings(settings) == Pairs{{"failure-timeout", "20s"}, {"quorum", "majority"}, {"port", "65535"}});
+  CHECK(describe_settings(settings) == Pairs{{"failure-timeout", "20s"},
+                                             {"quorum", "majority"},
+                                             {"port", "65535"},
+                                             {"fence", "scsi-pr"},
+                                             {"fence-agent-options", ""}});
   for (const auto& [name, value] : Pairs{{"failure-timeout", "999ms"},
                                          {"failure-timeout", "601s"},
                                          {"failure-timeout", "-1"},
@@ -167,4 +183,57 @@ TEST_CASE("settings are named, shown and checked") {
     REQUIRE_FALSE(with_setting(settings, name, value));
     CHECK(with_setting(settings, name, value).error().code() == EINVAL);
   }
+}
+
+TEST_CASE("an area from before there were ways of fencing reads as the default one") {
+  AlignedBuffer record(kRecordBytes);
+  Header header = sample_header();
+  header.settings.fence = FencePolicy::scsi_pr;
+  header.settings.fence_agent.clear();
+  header.settings.fence_agent_options.clear();
+  header.acknowledged = {};
+  header.expelled.clear();
+  encode_header(header, record.span());
+  // Nothing behind the port, as it was written then.
+  for (std::size_t i = 86; i < kRecordBytes; ++i)
+    REQUIRE(record.span()[i] == std::byte{0});
+  CHECK(*decode_header(record.span()) == header);
+}
+
+TEST_CASE("an operator's word is about one life as it stands still") {
+  const Header header = sample_header();
+  Slot slot = sample_slot();
+  CHECK(is_acknowledged(header, slot));
+  ++slot.heartbeat;
+  CHECK_FALSE(is_acknowledged(header, slot));
+  slot = sample_slot();
+  slot.incarnation = slot.incarnation + 1;
+  CHECK_FALSE(is_acknowledged(header, slot));
+  CHECK_FALSE(is_acknowledged(Header{}, Slot{.id = NodeId(3)}));
+}
+
+TEST_CASE("ways of fencing are set by their names, and nothing else is taken for one") {
+  const auto fence = [](std::string_view value) { return with_setting({}, "fence", value); };
+  CHECK(fence("manual")->fence == FencePolicy::manual);
+  CHECK(fence("agent:fence_ipmilan")->fence_agent == "fence_ipmilan");
+  CHECK(with_setting(*fence("agent:fence_ipmilan"), "fence", "scsi-pr") == Settings{});
+  const std::vector<std::string> wrong{"",
+                                       "none",
+                                       "agent",
+                                       "agent:",
+                                       "agent:reboot",
+                                       "agent:fence_a/b",
+                                       "agent:../fence_a",
+                                       "agent:/usr/sbin/fence_a",
+                                       "agent:fence_a b",
+                                       "agent:fence_" + std::string(64, 'a')};
+  for (const std::string& value : wrong)
+    CHECK(fence(value).error().code() == EINVAL);
+  const auto options = [](std::string_view value) { return with_setting({}, "fence-agent-options", value); };
+  CHECK(options("ip={node}-bmc login=a passwd_script=/etc/corral/bmc plug={node}"));
+  CHECK(options(""));
+  for (const std::string value :
+       {"action=on", "plug=3", "port=3", "nodename=x", "passwd=secret", "password=secret", "word", "=x", "a=\nb"})
+    CHECK(options(value).error().code() == EINVAL);
+  CHECK_FALSE(options("a=" + std::string(kMostAgentOptionsBytes, 'x')));
 }

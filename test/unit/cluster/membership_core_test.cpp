@@ -31,7 +31,11 @@ class Alone {
   /// A reading of the area half a second after the one before.
   Actions scan() {
     now += 500ms;
-    return core.scanned({.began = now, .ended = now, .record = record, .slots = {{slots[0], {}}, {slots[1], {}}}});
+    return core.scanned({.began = now,
+                         .ended = now,
+                         .record = record,
+                         .slots = {{slots[0], {}}, {slots[1], {}}},
+                         .expelled = expelled});
   }
   /// Claims its slot and holds it.
   void claim() {
@@ -61,6 +65,7 @@ class Alone {
   MembershipCore core{{}, {.name = "self", .journals = 2, .incarnation = Incarnation(100)}, Random(1)};
   std::array<Slot, 2> slots;
   ViewRecord record;
+  std::vector<std::string> expelled;
   Member self;
 };
 
@@ -167,4 +172,101 @@ TEST_CASE("a fenced life that writes again is fenced again before it is replayed
   for (int scans = 0; scans < 40 && !recovers; ++scans)
     recovers = find<RecoverNode>(alone.scan()) != nullptr;
   CHECK(recovers);
+}
+
+TEST_CASE("who was said to write nothing more, and beats again, has to be fenced once more") {
+  Alone alone(0);
+  const Member other = joined_with(alone);
+  const auto fences = [&] {
+    const Actions actions = alone.scan();
+    const auto* fence = find<FenceNode>(actions);
+    return fence != nullptr && fence->victim == other;
+  };
+  int scans = 0;
+  while (!fences())
+    REQUIRE(++scans < 40);
+  alone.core.fenced(alone.now, other, {});
+  // The first heartbeat may have been on its way.
+  alone.beat(other.incarnation, SlotState::member);
+  CHECK_FALSE(fences());
+  CHECK_FALSE(fences());
+  CHECK_FALSE(alone.core.wants_fenced(other));
+  // Its host was not off, and hung only. The two do not hear each other, so one of them has to go all the same.
+  alone.beat(other.incarnation, SlotState::member);
+  bool again = false;
+  for (int more = 0; more < 40 && !again; ++more)
+    again = fences();
+  CHECK(again);
+  CHECK(alone.core.wants_fenced(other));
+}
+
+TEST_CASE("an expelled member is fenced although its heart beats, and not let in again") {
+  Alone alone(0);
+  const Member other = joined_with(alone);
+  alone.core.connected(other);
+  alone.slots[1].hears.set(alone.self.node.value);
+  const auto goes_on = [&] {
+    alone.beat(other.incarnation, SlotState::member);
+    return alone.scan();
+  };
+  for (int scans = 0; scans < 10; ++scans)
+    REQUIRE(find<FenceNode>(goes_on()) == nullptr);
+  alone.expelled = {"other"};
+  const Actions actions = goes_on();
+  REQUIRE(find<FenceNode>(actions) != nullptr);
+  CHECK(find<FenceNode>(actions)->victim == other);
+  alone.core.fenced(alone.now, other, {});
+  alone.core.disconnected(other);
+  // It falls silent, is left out and recovered.
+  const RecordView* left_out = nullptr;
+  Actions late;
+  for (int scans = 0; scans < 40 && left_out == nullptr; ++scans) {
+    late = alone.scan();
+    left_out = find<RecordView>(late);
+  }
+  REQUIRE(left_out != nullptr);
+  CHECK(left_out->record.view.members == std::vector{alone.self});
+  CHECK(left_out->record.expected_nodes == 1);
+  alone.record = left_out->record;
+  ++alone.record.generation;
+  alone.core.recorded(alone.now, alone.record);
+  for (int scans = 0; scans < 40 && find<RecoverNode>(late) == nullptr; ++scans)
+    late = alone.scan();
+  REQUIRE(find<RecoverNode>(late) != nullptr);
+  alone.core.recovered(other);
+  // Its next life asks.
+  const Member next{other.node, other.incarnation + 1};
+  alone.slots[1] = {.id = next.node, .name = "other"};
+  alone.scan();
+  alone.core.connected(next);
+  const SendMessage* refusal = nullptr;
+  for (int scans = 0; scans < 10 && refusal == nullptr; ++scans) {
+    alone.beat(next.incarnation, SlotState::joining);
+    alone.core.received(alone.now, next, {.type = MembershipMessage::Type::join, .number = kProtocolVersion});
+    late = alone.scan();
+    for (const Action& action : late) {
+      const auto* message = std::get_if<SendMessage>(&action);
+      if (message != nullptr && message->message.type == MembershipMessage::Type::refuse) refusal = message;
+    }
+  }
+  REQUIRE(refusal != nullptr);
+  CHECK(refusal->message.text.contains("expelled"));
+}
+
+TEST_CASE("who finds itself expelled is no member any more") {
+  Alone alone(0);
+  const Member other = joined_with(alone);
+  alone.beat(other.incarnation, SlotState::member);
+  alone.expelled = {"self"};
+  const Actions actions = alone.scan();
+  REQUIRE(find<MembershipEnded>(actions) != nullptr);
+  CHECK(find<MembershipEnded>(actions)->why == MembershipEnded::Why::lost);
+  CHECK(find<FreeSlot>(actions) == nullptr);
+  Alone joining(0);
+  joining.claim();
+  joining.expelled = {"self"};
+  const Actions refused = joining.scan();
+  REQUIRE(find<MembershipEnded>(refused) != nullptr);
+  CHECK(find<MembershipEnded>(refused)->why == MembershipEnded::Why::refused);
+  CHECK(find<FreeSlot>(refused) != nullptr);
 }

@@ -9,6 +9,7 @@
 #include "test/support/catch.h"
 #include "test/support/manual_clock.h"
 #include "test/support/must.h"
+#include "test/support/no_programs.h"
 
 using namespace corral;
 using namespace corral::test;
@@ -29,7 +30,11 @@ struct Nodes {
     for (std::uint64_t i = 0; i < 3; ++i) {
       devices.push_back(std::make_unique<SimulatedDevice>(executor, disk, i + 1, options));
       gates.push_back(std::make_unique<WriteGate>(executor, *devices[i]));
-      fencers.push_back(must(run(choose_fencer(executor, *devices[i], *gates[i], kCluster, Logger(log)))));
+      cluster::Header header;
+      header.cluster = kCluster;
+      fencers.push_back(must(run(choose_fencer(
+          {executor, cluster::ClusterArea(*devices[i], 0), *gates[i], programs, fmt::format("node-{}", i), Logger(log)},
+          header))));
     }
   }
   template <class T>
@@ -55,6 +60,7 @@ struct Nodes {
   ManualClock clock;
   Executor executor{clock};
   NullLogSink log;
+  NoPrograms programs;
   SimulatedDisk disk{DiskImage(1 << 20)};
   std::vector<std::unique_ptr<SimulatedDevice>> devices;
   std::vector<std::unique_ptr<WriteGate>> gates;
@@ -69,9 +75,11 @@ TEST_CASE("every life and every way of fencing has a key of its own") {
   std::vector<std::uint64_t> keys;
   for (std::uint32_t node = 0; node < kNodesMax; ++node) {
     for (std::uint64_t life = 1; life < 50; ++life) {
-      for (FencingWay way : {FencingWay::reservations, FencingWay::life_locks})
+      for (FencingWay way : {FencingWay::reservations, FencingWay::life_locks, FencingWay::agent, FencingWay::manual}) {
         keys.push_back(fencing_key(kCluster, {NodeId(node), Incarnation(life)}, way));
-      CHECK((keys.back() & 0xFF) == node + 1);
+        CHECK((keys.back() & 0x7F) == node + 1);
+        CHECK(cluster::way_of_key(keys.back()) == way);
+      }
     }
   }
   keys.push_back(fencing_key({}, {NodeId(0), Incarnation(1)}, FencingWay::reservations));
