@@ -15,7 +15,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -57,7 +60,8 @@ class MountService {
   Result<> watch_signals();
   void open_control_socket();
   void open_metrics_endpoint();
-  std::unique_ptr<MountReport> make_report() const;
+  void tell_of_life();
+  Task<Result<nlohmann::json>> answer(nlohmann::json request, std::stop_token stop);
   Task<void> leave();
 
   MountArguments arguments_;
