@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <utility>
 #include <vector>
 
@@ -198,8 +199,11 @@ class Allocator {
   /// Calls `visit` for every dinode in state unlinked of the resource groups, to free what a crash left (at mount, and
   /// for a dead node). `visit` may allocate and free.
   Task<Result<>> for_each_unlinked(std::function<Task<Result<>>(BlockNo)> visit);
-  /// FITRIM: discards free extents of at least `minimum_bytes` within the byte range; returns bytes discarded.
-  Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes);
+  /// FITRIM: discards free extents of at least `minimum_bytes` within the byte range; returns bytes discarded. One
+  /// resource group at a time, which is let go between two extents where another node waits for it. EOPNOTSUPP where
+  /// the device cannot discard, EINVAL for a range with no block in it, ECANCELED when it was stopped before its end.
+  Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes,
+                                   std::stop_token stop = {});
 
  private:
   friend class Allotment;

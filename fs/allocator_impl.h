@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <utility>
 #include <vector>
 
@@ -104,9 +105,15 @@ struct Allocator::Impl {
   Task<void> discard_queued();
   Task<Result<>> discard_run(ResourceGroup& group, BlockRun run);
   Task<void> discards_finished();
-  /// `thorough`: every free block of the range that can be discarded is.
-  Task<Result<std::uint64_t>> trim_group(std::size_t index, BlockRun range, std::uint64_t minimum_blocks,
-                                         bool thorough);
+  /// What is trimmed of a group.
+  struct Trim {
+    BlockRun range;
+    std::uint64_t minimum_blocks;
+    bool thorough;  ///< every free block of the range that can be discarded is
+    std::stop_token stop;
+  };
+  Task<Result<std::uint64_t>> trim_group(std::size_t index, Trim what);
+  Task<Result<>> discard_held(ResourceGroup& group, BlockRun run);
   Task<Result<>> mark_trimmed(ResourceGroup& group, std::uint64_t frees);
 
   Allocator& self;

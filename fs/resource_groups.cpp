@@ -22,6 +22,10 @@ ResourceGroup& GroupUse::group() const {
   return groups_->at(index_);
 }
 
+bool GroupUse::overdue() const {
+  return groups_->slots_[index_].active->glock->overdue();
+}
+
 ResourceGroups::ResourceGroups(Volume& volume) : volume_(volume), changed_(volume.executor) {}
 
 ResourceGroups::~ResourceGroups() {

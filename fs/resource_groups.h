@@ -41,6 +41,8 @@ class [[nodiscard]] GroupUse {
   bool held() const { return groups_ != nullptr; }
   std::size_t index() const { return index_; }
   ResourceGroup& group() const;
+  /// Other nodes have waited for the group long enough (Glock::overdue).
+  bool overdue() const;
   ResourceGroup* operator->() const { return &group(); }
 
  private:

@@ -107,7 +107,7 @@ Task<void> MountService::replace_lost_lives() {
     }
     log_.warning("{}: {}; what was open gives EIO until it is closed; rejoining the cluster", arguments_.directory,
                  loss.reason.describe());
-    report_.reset();
+    co_await silence_life();
     static_cast<void>(co_await life_->end());
     co_await pause(pace_.lost(served));
     co_await rejoin();
@@ -224,12 +224,21 @@ void MountService::tell_of_life() {
                                                              .filesystem = life_->filesystem(),
                                                              .front = *front_,
                                                              .node = life_->node()});
+  commands_ = std::make_unique<MountCommands>(life_->filesystem(), arguments_.directory);
 }
 
-Task<Result<nlohmann::json>> MountService::answer(nlohmann::json request, std::stop_token) {
+/// The life is about to end: nothing is told of it any more, and no command works on its volume.
+Task<void> MountService::silence_life() {
+  report_.reset();
+  if (commands_) co_await commands_->end();
+  commands_.reset();
+}
+
+Task<Result<nlohmann::json>> MountService::answer(nlohmann::json request, std::stop_token stop) {
   if (!report_)
     co_return fail(ESHUTDOWN, "{}: the cluster has lost this node{}", arguments_.directory,
                    arguments_.rejoin ? ", which is on its way back" : "");
+  if (MountCommands::knows(request)) co_return co_await commands_->run(std::move(request), std::move(stop));
   co_return report_->answer(request);
 }
 
@@ -244,7 +253,7 @@ void MountService::open_control_socket() {
   if (socket) {
     control_ = *std::move(socket);
   } else {
-    log_.warning("no control socket: {}; corral status, locks and top cannot ask this mount",
+    log_.warning("no control socket: {}; corral status, locks, top, trim, quota and grow cannot ask this mount",
                  socket.error().describe());
   }
 }
@@ -270,6 +279,8 @@ Task<Result<>> MountService::unmount_volume() {
   changed_.notify_all();
   life_->give_up();
   co_await lives_.join();
+  // Commands that were under way are answered before the socket goes.
+  co_await silence_life();
   control_.reset();
   Result<> unmounted = co_await life_->end();
   if (!unmounted) log_.error("unmounting {}: {}", arguments_.device, unmounted.error().describe());

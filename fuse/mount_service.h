@@ -31,6 +31,7 @@
 #include "fuse/front.h"
 #include "fuse/kernel_mount.h"
 #include "fuse/mount_arguments.h"
+#include "fuse/mount_commands.h"
 #include "fuse/mount_life.h"
 #include "fuse/mount_report.h"
 #include "fuse/rejoin_pace.h"
@@ -61,6 +62,7 @@ class MountService {
   void open_control_socket();
   void open_metrics_endpoint();
   void tell_of_life();
+  Task<void> silence_life();
   Task<Result<nlohmann::json>> answer(nlohmann::json request, std::stop_token stop);
   Task<void> leave();
 
@@ -75,7 +77,8 @@ class MountService {
   std::unique_ptr<Front> front_;
   std::optional<ondisk::SuperblockInfo> volume_;  ///< as it was in the first life
   KernelMount kernel_mount_;
-  std::unique_ptr<MountReport> report_;  ///< of the life that serves
+  std::unique_ptr<MountReport> report_;      ///< of the life that serves
+  std::unique_ptr<MountCommands> commands_;  ///< of that life, until its last command has ended
   std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<MetricsEndpoint> metrics_;
   std::unique_ptr<EventLoop::Watch> signals_;

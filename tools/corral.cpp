@@ -14,6 +14,7 @@
 #include "tools/corral/replay_command.h"
 #include "tools/corral/status_command.h"
 #include "tools/corral/top_command.h"
+#include "tools/corral/trim_command.h"
 #include "tools/corral/tune_command.h"
 #include "tools/corral/volume_commands.h"
 
@@ -30,6 +31,7 @@ int main(int argc, char** argv) {
   corral::JournalsCommand journals(app, status);
   corral::DumpCommand dump(app, status);
   corral::ImageCommand image(app, status);
+  corral::TrimCommand trim(app, status);
   corral::ReplayCommand replay(app, status);
   corral::AdoptCommand adopt(app, status);
   corral::ReleaseCommand release(app, status);

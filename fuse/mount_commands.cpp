@@ -1,0 +1,77 @@
+#include "fuse/mount_commands.h"
+
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace corral {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr std::uint64_t kEverything = std::numeric_limits<std::uint64_t>::max();
+
+std::string command_of(const json& request) {
+  const auto command = request.find("command");
+  return command != request.end() && command->is_string() ? command->get<std::string>() : std::string();
+}
+
+/// A number of the request; none where it is not named.
+Result<std::optional<std::uint64_t>> number_in(const json& request, const char* field) {
+  const auto found = request.find(field);
+  if (found == request.end()) return std::nullopt;
+  const bool negative = found->is_number_integer() && !found->is_number_unsigned() && found->get<std::int64_t>() < 0;
+  if (!found->is_number_integer() || negative)
+    return fail(EINVAL, "\"{}\" must be a number that is not negative", field);
+  return found->get<std::uint64_t>();
+}
+
+}  // namespace
+
+MountCommands::MountCommands(Filesystem& filesystem, std::string directory)
+    : filesystem_(filesystem), directory_(std::move(directory)), gate_(filesystem.volume().executor) {}
+
+bool MountCommands::knows(const json& request) {
+  const std::string command = command_of(request);
+  return command == "trim";
+}
+
+Task<Result<json>> MountCommands::run(json request, std::stop_token stop) {
+  const std::optional<Gate::Pass> pass = gate_.enter();
+  if (!pass) co_return fail(ECANCELED, "{}: the mount is ending", directory_);
+  // Whoever goes first, the client or the mount.
+  std::stop_source either;
+  const auto end = [&either] { either.request_stop(); };
+  const std::stop_callback client_gone(stop, end);
+  const std::stop_callback mount_ends(ending_.get_token(), end);
+  auto answer = co_await dispatch(request, either.get_token());
+  if (!answer && ending_.stop_requested() && answer.error().code() == ECANCELED)
+    co_return fail(ECANCELED, "{}: the mount is ending; the command was stopped", directory_);
+  co_return answer;
+}
+
+Task<Result<json>> MountCommands::dispatch(const json& request, std::stop_token stop) {
+  const std::string command = command_of(request);
+  if (command == "trim") co_return co_await trim(request, std::move(stop));
+  co_return fail(EINVAL, "unknown command");
+}
+
+Task<void> MountCommands::end() {
+  ending_.request_stop();
+  co_await gate_.close();
+}
+
+Task<Result<json>> MountCommands::trim(const json& request, std::stop_token stop) {
+  CO_TRY(const auto start, number_in(request, "start"));
+  CO_TRY(const auto length, number_in(request, "length"));
+  CO_TRY(const auto minimum, number_in(request, "minimum"));
+  CO_TRY(const std::uint64_t bytes,
+         co_await filesystem_.allocator().trim(start.value_or(0), length.value_or(kEverything), minimum.value_or(0),
+                                               std::move(stop)));
+  co_return json{{"bytes_trimmed", bytes}};
+}
+
+}  // namespace corral
