@@ -569,8 +569,17 @@ Task<Result<QuotaFigures>> Allocator::quota_of(QuotaKind kind, std::uint32_t id)
   co_return co_await impl_->quota.figures({kind, id});
 }
 
-Task<Result<>> Allocator::set_quota_limits(QuotaKind kind, std::uint32_t id, std::uint64_t limit, std::uint64_t warn) {
+Task<Result<>> Allocator::set_quota_limits(QuotaKind kind, std::uint32_t id, std::optional<std::uint64_t> limit,
+                                           std::optional<std::uint64_t> warn) {
   co_return co_await impl_->quota.set_limits({kind, id}, limit, warn);
+}
+
+Task<Result<std::vector<QuotaRecord>>> Allocator::quota_records() {
+  co_return co_await impl_->quota.records();
+}
+
+Task<Result<>> Allocator::set_quota_usage(QuotaKind kind, std::uint32_t id, std::uint64_t blocks) {
+  co_return co_await impl_->quota.set_usage({kind, id}, blocks);
 }
 
 Task<Result<SpaceFigures>> Allocator::figures() {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <utility>
@@ -124,6 +125,12 @@ struct QuotaFigures {
   std::int64_t used = 0;
 };
 
+struct QuotaRecord {
+  QuotaKind kind;
+  std::uint32_t id;
+  QuotaFigures figures;
+};
+
 /// What statfs answers, in filesystem blocks.
 struct SpaceFigures {
   std::uint64_t total_blocks = 0;
@@ -181,8 +188,15 @@ class Allocator {
   Task<Result<>> transfer_quota(Transaction& transaction, Ownership from, Ownership to, std::uint64_t blocks);
   /// What the quota file says plus this node's changes, in filesystem blocks.
   Task<Result<QuotaFigures>> quota_of(QuotaKind kind, std::uint32_t id);
-  /// Limits in filesystem blocks, 0 for none. Works with any quota= mode.
-  Task<Result<>> set_quota_limits(QuotaKind kind, std::uint32_t id, std::uint64_t limit, std::uint64_t warn);
+  /// Limits in filesystem blocks, 0 for none; the one that is not given stays. Works with any quota= mode; the other
+  /// nodes go by them from their next look at the quota file on, which comes before their next promise of blocks.
+  Task<Result<>> set_quota_limits(QuotaKind kind, std::uint32_t id, std::optional<std::uint64_t> limit,
+                                  std::optional<std::uint64_t> warn);
+  /// Every user and group whose record is not all zeros, in the file's order, as quota_of() has them. What other nodes
+  /// have charged since their last sync_quota() is not in it. EFBIG for more than a million.
+  Task<Result<std::vector<QuotaRecord>>> quota_records();
+  /// Sets what is charged, in the quota file: for who has counted what files really use while nobody charges anything.
+  Task<Result<>> set_quota_usage(QuotaKind kind, std::uint32_t id, std::uint64_t blocks);
   /// Log blocks that transfer_quota needs.
   std::uint32_t quota_log_blocks() const;
 

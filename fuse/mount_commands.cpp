@@ -29,6 +29,28 @@ Result<std::optional<std::uint64_t>> number_in(const json& request, const char* 
   return found->get<std::uint64_t>();
 }
 
+const char* name_of(QuotaKind kind) {
+  return kind == QuotaKind::user ? "user" : "group";
+}
+
+Result<QuotaKind> quota_kind_in(const json& request) {
+  for (const QuotaKind kind : {QuotaKind::user, QuotaKind::group})
+    if (request.contains("kind") && request["kind"] == name_of(kind)) return kind;
+  return fail(EINVAL, "\"kind\" must be \"user\" or \"group\"");
+}
+
+const char* name_of(QuotaMode mode) {
+  switch (mode) {
+    case QuotaMode::off:
+      return "off";
+    case QuotaMode::account:
+      return "account";
+    case QuotaMode::on:
+      return "on";
+  }
+  return "";
+}
+
 }  // namespace
 
 MountCommands::MountCommands(Filesystem& filesystem, std::string directory)
@@ -36,7 +58,7 @@ MountCommands::MountCommands(Filesystem& filesystem, std::string directory)
 
 bool MountCommands::knows(const json& request) {
   const std::string command = command_of(request);
-  return command == "trim";
+  return command == "trim" || command == "quota-report" || command == "quota-set";
 }
 
 Task<Result<json>> MountCommands::run(json request, std::stop_token stop) {
@@ -56,6 +78,8 @@ Task<Result<json>> MountCommands::run(json request, std::stop_token stop) {
 Task<Result<json>> MountCommands::dispatch(const json& request, std::stop_token stop) {
   const std::string command = command_of(request);
   if (command == "trim") co_return co_await trim(request, std::move(stop));
+  if (command == "quota-report") co_return co_await report_quotas();
+  if (command == "quota-set") co_return co_await set_quota(request);
   co_return fail(EINVAL, "unknown command");
 }
 
@@ -72,6 +96,35 @@ Task<Result<json>> MountCommands::trim(const json& request, std::stop_token stop
          co_await filesystem_.allocator().trim(start.value_or(0), length.value_or(kEverything), minimum.value_or(0),
                                                std::move(stop)));
   co_return json{{"bytes_trimmed", bytes}};
+}
+
+Task<Result<json>> MountCommands::report_quotas() {
+  CO_TRY(const std::vector<QuotaRecord> records, co_await filesystem_.allocator().quota_records());
+  json list = json::array();
+  for (const QuotaRecord& record : records)
+    list.push_back({{"kind", name_of(record.kind)},
+                    {"id", record.id},
+                    {"used_blocks", record.figures.used},
+                    {"limit_blocks", record.figures.limit},
+                    {"warn_blocks", record.figures.warn}});
+  co_return json{{"block_size", filesystem_.volume().geometry.block_size()},
+                 {"quota", name_of(filesystem_.volume().options.quota)},
+                 {"records", std::move(list)}};
+}
+
+Task<Result<json>> MountCommands::set_quota(const json& request) {
+  CO_TRY(const QuotaKind kind, quota_kind_in(request));
+  CO_TRY(const auto id, number_in(request, "id"));
+  CO_TRY(auto limit, number_in(request, "limit"));
+  CO_TRY(auto warn, number_in(request, "warn"));
+  if (!id || *id > std::numeric_limits<std::uint32_t>::max())
+    co_return fail(EINVAL, "\"id\" must be the number of a user or group");
+  for (auto* bytes : {&limit, &warn})
+    if (*bytes) *bytes = filesystem_.volume().geometry.blocks_for(**bytes);
+  const auto number = static_cast<std::uint32_t>(*id);
+  CO_TRY_VOID(co_await filesystem_.allocator().set_quota_limits(kind, number, limit, warn));
+  CO_TRY(const QuotaFigures figures, co_await filesystem_.allocator().quota_of(kind, number));
+  co_return json{{"limit_blocks", figures.limit}, {"warn_blocks", figures.warn}};
 }
 
 }  // namespace corral

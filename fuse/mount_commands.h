@@ -4,6 +4,10 @@
 ///
 ///     trim          "start", "length", "minimum" (default: everything)
 ///                   ->  "bytes_trimmed"
+///     quota-report  ->  "block_size", "quota" (the mount's option), "records": [{"kind": "user" or "group", "id",
+///                       "used_blocks", "limit_blocks", "warn_blocks"}]
+///     quota-set     "kind", "id", "limit", "warn" (0: none; not given: stays as it is)
+///                   ->  "limit_blocks", "warn_blocks" as they are now
 ///
 /// Each may wait for locks, the disk and the journal like any request of the kernel's. Where the client goes away, or
 /// the mount ends or is lost, a command ends at its next step with ECANCELED; what it has done until then stays, and is
@@ -37,6 +41,8 @@ class MountCommands {
  private:
   Task<Result<nlohmann::json>> dispatch(const nlohmann::json& request, std::stop_token stop);
   Task<Result<nlohmann::json>> trim(const nlohmann::json& request, std::stop_token stop);
+  Task<Result<nlohmann::json>> report_quotas();
+  Task<Result<nlohmann::json>> set_quota(const nlohmann::json& request);
 
   Filesystem& filesystem_;
   std::string directory_;

@@ -11,6 +11,7 @@
 #include "tools/corral/image_command.h"
 #include "tools/corral/inspect_commands.h"
 #include "tools/corral/locks_command.h"
+#include "tools/corral/quota_command.h"
 #include "tools/corral/replay_command.h"
 #include "tools/corral/status_command.h"
 #include "tools/corral/top_command.h"
@@ -32,6 +33,7 @@ int main(int argc, char** argv) {
   corral::DumpCommand dump(app, status);
   corral::ImageCommand image(app, status);
   corral::TrimCommand trim(app, status);
+  corral::QuotaCommand quota(app, status);
   corral::ReplayCommand replay(app, status);
   corral::AdoptCommand adopt(app, status);
   corral::ReleaseCommand release(app, status);

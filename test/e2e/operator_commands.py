@@ -119,6 +119,8 @@ class Trim(OperatorTest):
         wait_until(node.ready, "mounted", 90)
         self.assertIn("no Corral mount", corral("trim", self.folder, code=8))
         corral("trim", "-m", "much", node.root, code=2)
+        corral("quota", "set", node.root, "user", "nobody-of-that-name", "-l", "1M", code=2)
+        corral("quota", "set", node.root, "user", "1", code=2)
         self.umount_all()
 
     def test_a_device_that_cannot_discard(self):
@@ -163,6 +165,82 @@ class Trim(OperatorTest):
         corral("trim", three.root)
         self.assertEqual(read(two.path("file-1")), b"x" * 20_000)
         self.umount_all()
+
+
+class Quota(OperatorTest):
+    options = "quota=on"
+
+    def used(self, target, kind, number):
+        report = corral("quota", "report", "--json", target)
+        for record in report["records"]:
+            if (record["kind"], record["id"]) == (kind, number):
+                return record["used_blocks"] * report["block_size"]
+        return 0
+
+    def test_limits_hold_on_every_node(self):
+        one, two, three = self.mount_all()
+        corral("quota", "set", one.root, "user", str(USER), "--limit", "8M", "--warn", "4M")
+        report = corral("quota", "report", "--json", two.root)
+        self.assertEqual(report["quota"], "on")
+        record = next(r for r in report["records"] if (r["kind"], r["id"]) == ("user", USER))
+        self.assertEqual(record["limit_blocks"] * report["block_size"], 8 * MIB)
+        self.assertEqual(record["warn_blocks"] * report["block_size"], 4 * MIB)
+        self.assertIn("8.0 MiB", corral("quota", "report", three.root))
+        self.assertIn("root", corral("quota", "report", three.root))
+        self.assertEqual(self.write_as(two, USER, "fits", 5), 0)
+        self.assertEqual(self.write_as(three, USER, "does-not", 9), errno.EDQUOT)
+        # Raised on one node, it is at once on the others; warn stays.
+        corral("quota", "set", two.root, "user", str(USER), "--limit", "100M")
+        self.assertEqual(self.write_as(three, USER, "does", 9), 0)
+        corral("quota", "set", three.root, "user", str(USER), "--limit", "1M")
+        self.assertEqual(self.write_as(one, USER, "no-more", 2), errno.EDQUOT)
+        record = next(r for r in corral("quota", "report", "--json", one.root)["records"]
+                      if (r["kind"], r["id"]) == ("user", USER))
+        self.assertEqual(record["warn_blocks"] * report["block_size"], 4 * MIB)
+        corral("quota", "set", one.root, "user", str(USER), "--limit", "0")
+        self.assertEqual(self.write_as(one, USER, "again", 2), 0)
+        # Groups the same way.
+        corral("quota", "set", one.root, "group", str(USER), "--limit", "1M")
+        self.assertEqual(self.write_as(two, USER, "group", 2), errno.EDQUOT)
+        self.assertIn("is mounted", corral("quota", "check", one.root, code=8))
+        self.umount_all()
+        self.assertEqual(corral("quota", "check", "--json", self.image)["differences"], [])
+        self.assertGreater(self.used(self.image, "user", USER), 14 * MIB)
+
+    def test_usage_after_a_death(self):
+        one, two, three = self.mount_all()
+        self.assertEqual(self.write_as(one, USER, "by-one", 6), 0)
+        self.assertEqual(self.write_as(two, USER, "by-two", 3), 0)
+        one.kill()
+        self.wait_for_recovery(two, three)
+        two.umount()
+        three.umount()
+        # What the dead node had charged stands in its own file, which its journal's next user moves along.
+        self.assertEqual(corral("quota", "check", "--json", self.image)["differences"], [])
+        corral("quota", "check", "-y", self.image)
+        self.assertEqual(corral("quota", "check", "--json", self.image)["differences"], [])
+        run("fsck.gfs2", "-n", self.image)
+
+
+class UncountedQuota(OperatorTest):
+    def test_check_mends(self):
+        """What was written without quotas is counted when the volume stands still."""
+        one, two, three = self.mount_all()
+        self.assertEqual(self.write_as(one, USER, "file", 7), 0)
+        self.assertIn("quota=off", corral("quota", "report", two.root))
+        self.assertIn("node node-1", corral("quota", "check", self.image, code=8))
+        self.umount_all()
+        found = corral("quota", "check", "--json", self.image, code=1)
+        user = next(d for d in found["differences"] if (d["kind"], d["id"]) == ("user", USER))
+        self.assertEqual(user["recorded_blocks"], 0)
+        self.assertGreaterEqual(user["used_blocks"] * found["block_size"], 7 * MIB)
+        self.assertFalse(found["mended"])
+        corral("quota", "check", self.image, code=1)
+        self.assertTrue(corral("quota", "check", "-y", "--json", self.image)["mended"])
+        self.assertEqual(corral("quota", "check", "--json", self.image)["differences"], [])
+        corral("quota", "set", self.image, "user", str(USER), "--limit", "9M")
+        self.assertIn("9.0 MiB", corral("quota", "report", self.image))
+        run("fsck.gfs2", "-n", self.image)
 
 
 if __name__ == "__main__":
