@@ -131,6 +131,14 @@ struct QuotaRecord {
   QuotaFigures figures;
 };
 
+/// What making the volume larger adds to it, or would.
+struct VolumeGrowth {
+  std::uint64_t groups = 0;        ///< resource groups
+  std::uint64_t blocks = 0;        ///< that can be allocated in them
+  std::uint64_t total_blocks = 0;  ///< that can be allocated in all, with these
+  std::uint64_t spare_blocks = 0;  ///< of the device behind the last group, too few for a group of their own
+};
+
 /// What statfs answers, in filesystem blocks.
 struct SpaceFigures {
   std::uint64_t total_blocks = 0;
@@ -157,8 +165,10 @@ class Allocator {
   /// before the glock table is emptied. Nothing may be called afterwards.
   Task<void> close();
 
-  /// The glock is given up to another node, nobody holds it: what is known of what it protects is forgotten.
-  void forget(const GlockName& glock);
+  /// The glock is given up to another node, nobody holds it: what is known of what it protects is forgotten. Before the
+  /// resource index is given up the device's size is looked at: who gets it may be about to make the volume larger, and
+  /// this node must be able to follow what then points there.
+  Task<void> forget(GlockName glock);
   /// A commit of the journal is stable: with -o discard, what it freed is discarded now.
   void note_commit();
   /// Lets go of what was read and is not in use, to give memory back.
@@ -218,6 +228,11 @@ class Allocator {
   /// the device cannot discard, EINVAL for a range with no block in it, ECANCELED when it was stopped before its end.
   Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes,
                                    std::stop_token stop = {});
+  /// Makes the volume as large as the device, whose size is looked at anew; with `dry_run` only says what it would do.
+  /// New resource groups are laid out and made stable before the resource index has them, so a crash at any moment
+  /// leaves a sound volume, and growing again goes on where it stopped. One node grows the volume at a time; the others
+  /// notice by the resource index's glock. ECANCELED when it was stopped: what was added until then stays.
+  Task<Result<VolumeGrowth>> grow(bool dry_run, std::stop_token stop = {});
 
  private:
   friend class Allotment;

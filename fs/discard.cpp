@@ -49,6 +49,7 @@ Task<Result<std::uint64_t>> Allocator::trim(std::uint64_t start_bytes, std::uint
                                             std::uint64_t minimum_bytes, std::stop_token stop) {
   Volume& volume = impl_->volume;
   CO_TRY_VOID(volume.check_writable());
+  CO_TRY_VOID(co_await impl_->groups.refresh());
   const std::uint64_t granularity = volume.device.geometry().discard_granularity_bytes;
   if (granularity == 0) co_return fail(EOPNOTSUPP, "{}: the device cannot discard", volume.device.name());
   const std::uint32_t shift = volume.geometry.block_shift();

@@ -58,7 +58,7 @@ MountCommands::MountCommands(Filesystem& filesystem, std::string directory)
 
 bool MountCommands::knows(const json& request) {
   const std::string command = command_of(request);
-  return command == "trim" || command == "quota-report" || command == "quota-set";
+  return command == "trim" || command == "quota-report" || command == "quota-set" || command == "grow";
 }
 
 Task<Result<json>> MountCommands::run(json request, std::stop_token stop) {
@@ -80,6 +80,7 @@ Task<Result<json>> MountCommands::dispatch(const json& request, std::stop_token 
   if (command == "trim") co_return co_await trim(request, std::move(stop));
   if (command == "quota-report") co_return co_await report_quotas();
   if (command == "quota-set") co_return co_await set_quota(request);
+  if (command == "grow") co_return co_await grow(request, std::move(stop));
   co_return fail(EINVAL, "unknown command");
 }
 
@@ -125,6 +126,16 @@ Task<Result<json>> MountCommands::set_quota(const json& request) {
   CO_TRY_VOID(co_await filesystem_.allocator().set_quota_limits(kind, number, limit, warn));
   CO_TRY(const QuotaFigures figures, co_await filesystem_.allocator().quota_of(kind, number));
   co_return json{{"limit_blocks", figures.limit}, {"warn_blocks", figures.warn}};
+}
+
+Task<Result<json>> MountCommands::grow(const json& request, std::stop_token stop) {
+  const bool dry_run = request.contains("dry_run") && request["dry_run"] == true;
+  CO_TRY(const VolumeGrowth growth, co_await filesystem_.allocator().grow(dry_run, std::move(stop)));
+  co_return json{{"block_size", filesystem_.volume().geometry.block_size()},
+                 {"groups", growth.groups},
+                 {"blocks", growth.blocks},
+                 {"total_blocks", growth.total_blocks},
+                 {"spare_blocks", growth.spare_blocks}};
 }
 
 }  // namespace corral

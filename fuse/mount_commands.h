@@ -8,6 +8,8 @@
 ///                       "used_blocks", "limit_blocks", "warn_blocks"}]
 ///     quota-set     "kind", "id", "limit", "warn" (0: none; not given: stays as it is)
 ///                   ->  "limit_blocks", "warn_blocks" as they are now
+///     grow          "dry_run"
+///                   ->  "block_size", "groups", "blocks" (that are added), "total_blocks", "spare_blocks"
 ///
 /// Each may wait for locks, the disk and the journal like any request of the kernel's. Where the client goes away, or
 /// the mount ends or is lost, a command ends at its next step with ECANCELED; what it has done until then stays, and is
@@ -43,6 +45,7 @@ class MountCommands {
   Task<Result<nlohmann::json>> trim(const nlohmann::json& request, std::stop_token stop);
   Task<Result<nlohmann::json>> report_quotas();
   Task<Result<nlohmann::json>> set_quota(const nlohmann::json& request);
+  Task<Result<nlohmann::json>> grow(const nlohmann::json& request, std::stop_token stop);
 
   Filesystem& filesystem_;
   std::string directory_;

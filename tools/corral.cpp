@@ -7,6 +7,7 @@
 
 #include "tools/corral/doctor_command.h"
 #include "tools/corral/fence_command.h"
+#include "tools/corral/grow_command.h"
 #include "tools/corral/help_formatter.h"
 #include "tools/corral/image_command.h"
 #include "tools/corral/inspect_commands.h"
@@ -34,6 +35,7 @@ int main(int argc, char** argv) {
   corral::ImageCommand image(app, status);
   corral::TrimCommand trim(app, status);
   corral::QuotaCommand quota(app, status);
+  corral::GrowCommand grow(app, status);
   corral::ReplayCommand replay(app, status);
   corral::AdoptCommand adopt(app, status);
   corral::ReleaseCommand release(app, status);

@@ -243,5 +243,89 @@ class UncountedQuota(OperatorTest):
         run("fsck.gfs2", "-n", self.image)
 
 
+class Grow(OperatorTest):
+    def lengthen(self, mebibytes):
+        with open(self.image, "r+b") as image:
+            image.truncate(mebibytes * MIB)
+
+    def test_grow_while_nodes_work(self):
+        nodes = self.mount_all()
+        one, two, three = nodes
+        before = total_bytes(one.root)
+        self.assertIn("nothing to add", corral("grow", one.root))
+        self.lengthen(cluster.SIZE_MIB * 2)
+        planned = corral("grow", "-T", "--json", two.root)
+        self.assertGreater(planned["groups"], 0)
+        self.assertEqual(total_bytes(two.root), before)
+
+        def work(node):
+            if node is two:
+                corral("grow", node.root)
+                return
+            for number in range(20):
+                contents = os.urandom(300_000)
+                write(node.path(f"{node.name}-{number}"), contents)
+                assert read(node.path(f"{node.name}-{number}")) == contents
+        together(work, nodes)
+        added = planned["blocks"] * planned["block_size"]
+        for node in nodes:
+            self.assertEqual(total_bytes(node.root), before + added)
+        # All of it is used, by a node that did not grow it, and read and removed by another.
+        size = cluster.SIZE_MIB * MIB * 5 // 4
+        with open(three.path("large"), "wb") as large:
+            for number in range(size // MIB):
+                large.write(number.to_bytes(4, "big") * (MIB // 4))
+        with open(one.path("large"), "rb") as large:
+            for number in range(size // MIB):
+                self.assertEqual(large.read(MIB), number.to_bytes(4, "big") * (MIB // 4))
+        os.unlink(two.path("large"))
+        self.assertIn("nothing to add", corral("grow", three.root))
+        # And once more, from another node.
+        self.lengthen(cluster.SIZE_MIB * 2 + 200)
+        corral("grow", three.root)
+        self.assertEqual(len({total_bytes(node.root) for node in nodes}), 1)
+        self.assertGreater(total_bytes(one.root), before + added + 190 * MIB)
+        self.assertIn("node node-1", corral("grow", self.image, code=8))
+        self.umount_all()
+        run(tool("fsck.corral"), "-n", self.image)
+        # A mount that comes later knows it from the volume.
+        one.start()
+        wait_until(one.ready, "mounted", 90)
+        self.assertGreater(total_bytes(one.root), before + added + 190 * MIB)
+        self.umount_all()
+
+    def test_a_node_that_dies_meanwhile(self):
+        one, two, three = self.mount_all()
+        before = total_bytes(two.root)
+        self.lengthen(cluster.SIZE_MIB * 4)
+        command = subprocess.Popen([tool("corral"), "grow", one.root], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        one.kill()
+        command.wait(timeout=60)
+        corral("grow", two.root)
+        self.wait_for_recovery(two, three)
+        self.assertGreater(total_bytes(three.root), before + cluster.SIZE_MIB * 2 * MIB)
+        self.umount_all()
+
+    def test_offline(self):
+        self.new_node().start()
+        node = self.nodes[0]
+        wait_until(node.ready, "mounted", 90)
+        before = total_bytes(node.root)
+        write(node.path("file"), b"stays", sync=True)
+        self.umount_all()
+        self.lengthen(cluster.SIZE_MIB + 20)
+        self.assertIn("32 MiB are the least", corral("grow", self.image))
+        self.lengthen(cluster.SIZE_MIB + 300)
+        self.assertIn("would be added", corral("grow", "-T", self.image))
+        self.assertIn("added", corral("grow", self.image))
+        run("fsck.gfs2", "-n", self.image)
+        node.start()
+        wait_until(node.ready, "mounted", 90)
+        self.assertGreater(total_bytes(node.root), before + 290 * MIB)
+        self.assertEqual(read(node.path("file")), b"stays")
+        self.umount_all()
+
+
 if __name__ == "__main__":
     support.main()
