@@ -294,6 +294,31 @@ class Grow(OperatorTest):
         self.assertGreater(total_bytes(one.root), before + added + 190 * MIB)
         self.umount_all()
 
+    def test_a_block_device(self):
+        """One that grows under a mount; its size is the kernel's word."""
+        volume = os.path.join(self.folder, "lone.img")
+        with open(volume, "wb") as file:
+            file.truncate(100 * MIB)
+        run(tool("mkfs.corral"), "-q", "-O", "-p", "lock_nolock", "-j", "1", "-J", "8", volume)
+        device = run("losetup", "--find", "--show", volume).stdout.strip()
+        self.addCleanup(run, "losetup", "-d", device)
+        root = os.path.join(self.folder, "lone")
+        os.mkdir(root)
+        run(tool("mount.corral"), device, root)
+        try:
+            before = total_bytes(root)
+            with open(volume, "r+b") as file:
+                file.truncate(300 * MIB)
+            self.assertIn("nothing to add", corral("grow", root))
+            run("losetup", "--set-capacity", device)
+            corral("grow", root)
+            self.assertGreater(total_bytes(root), before + 190 * MIB)
+            write(os.path.join(root, "large"), bytes(200 * MIB), sync=True)
+            self.assertGreater(corral("trim", "--json", root)["bytes_trimmed"], 0)
+        finally:
+            run("umount", root)
+        run("fsck.gfs2", "-n", volume)
+
     def test_a_node_that_dies_meanwhile(self):
         one, two, three = self.mount_all()
         before = total_bytes(two.root)
