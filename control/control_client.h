@@ -16,4 +16,9 @@ namespace corral {
 Result<nlohmann::json> ask_mount(const std::string& socket_path, const nlohmann::json& request,
                                  std::chrono::milliseconds limit);
 
+/// The same for a request whose answer takes its time: waits for it for as long as the mount's process answers other
+/// questions within `limit`. Ending this process takes the request back.
+Result<nlohmann::json> command_mount(const std::string& socket_path, const nlohmann::json& request,
+                                     std::chrono::milliseconds limit);
+
 }  // namespace corral

@@ -67,7 +67,7 @@ Result<std::unique_ptr<ControlSocket>> ControlSocket::listen(EventLoop& loop, st
   if (error) return fail(error.value(), "{}: {}", folder.string(), error.message());
   remove_abandoned(folder);
   TRY(FileDescriptor listener, bind_and_listen(path));
-  std::unique_ptr<ControlSocket> socket(new ControlSocket(std::move(path), std::move(answer)));
+  std::unique_ptr<ControlSocket> socket(new ControlSocket(loop.executor(), std::move(path), std::move(answer)));
   TRY(socket->server_,
       StreamServer::start(
           loop, std::move(listener),
@@ -81,11 +81,14 @@ ControlSocket::~ControlSocket() {
 }
 
 /// One line at a time, so that what an answer takes in memory is bounded; the next when this one has been sent.
-void ControlSocket::answer_line(StreamServer::Conversation& talk) const {
+void ControlSocket::answer_line(StreamServer::Conversation& talk) {
   const std::size_t end = talk.input.find('\n');
   if (end != std::string::npos && end <= kMostRequestBytes) {
-    talk.output = answer_to(std::string_view(talk.input).substr(0, end));
+    std::string line = talk.input.substr(0, end);
     talk.input.erase(0, end + 1);
+    talk.pending = true;
+    // An answer that need not wait is there when this returns.
+    answers_.spawn(answer_to(std::move(line), talk.client, talk.gone.get_token()));
   } else if (talk.input.size() > kMostRequestBytes) {
     talk.output = refusal(fmt::format("a request has at most {} bytes", kMostRequestBytes));
     talk.closing = true;
@@ -93,13 +96,15 @@ void ControlSocket::answer_line(StreamServer::Conversation& talk) const {
   talk.waiting = talk.input.find('\n') == std::string::npos;
 }
 
-std::string ControlSocket::answer_to(std::string_view line) const {
-  const json request = json::parse(line, nullptr, false);
-  if (!request.is_object()) return refusal("a request is a JSON object on one line");
-  auto answer = answer_(request);
-  if (!answer) return refusal(answer.error().describe());
-  (*answer)["ok"] = true;
-  return to_line(*answer);
+Task<void> ControlSocket::answer_to(std::string line, std::uint64_t client, std::stop_token stop) {
+  json request = json::parse(line, nullptr, false);
+  if (!request.is_object()) {
+    server_->answer(client, refusal("a request is a JSON object on one line"));
+    co_return;
+  }
+  auto answer = co_await answer_(std::move(request), std::move(stop));
+  if (answer) (*answer)["ok"] = true;
+  server_->answer(client, answer ? to_line(*answer) : refusal(answer.error().describe()));
 }
 
 }  // namespace corral

@@ -1,5 +1,6 @@
 #include "control/stream_server.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -29,6 +30,11 @@ Result<std::unique_ptr<StreamServer>> StreamServer::start(EventLoop& loop, FileD
 StreamServer::StreamServer(FileDescriptor listener, FileDescriptor poll, Protocol protocol, Logger log)
     : listener_(std::move(listener)), poll_(std::move(poll)), protocol_(std::move(protocol)), log_(std::move(log)) {}
 
+StreamServer::~StreamServer() {
+  for (auto& [number, client] : clients_)
+    client.talk.gone.request_stop();
+}
+
 EventLoop::Drained StreamServer::drain() {
   std::array<epoll_event, kEventsPerDrain> events;
   const int count = epoll_wait(poll_.get(), events.data(), kEventsPerDrain, 0);
@@ -48,27 +54,50 @@ void StreamServer::accept_all() {
   for (int i = 0; i < kEventsPerDrain; ++i) {
     FileDescriptor socket(accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!socket) return;
-    if (clients_.size() >= kMostClients) clients_.erase(clients_.begin());
+    if (clients_.size() >= kMostClients) make_room();
     const std::uint64_t number = next_number_++;
     epoll_event event{.events = EPOLLIN, .data = {.u64 = number}};
-    if (epoll_ctl(poll_.get(), EPOLL_CTL_ADD, socket.get(), &event) == 0) clients_[number].socket = std::move(socket);
+    if (epoll_ctl(poll_.get(), EPOLL_CTL_ADD, socket.get(), &event) != 0) continue;
+    Client& client = clients_[number];
+    client.socket = std::move(socket);
+    client.talk.client = number;
   }
+}
+
+void StreamServer::make_room() {
+  auto oldest = std::ranges::find_if(clients_, [](const auto& item) { return !item.second.talk.pending; });
+  drop(oldest == clients_.end() ? clients_.begin()->first : oldest->first);
+}
+
+void StreamServer::drop(std::uint64_t number) {
+  auto found = clients_.extract(number);
+  if (found) found.mapped().talk.gone.request_stop();
 }
 
 void StreamServer::serve(std::uint64_t number) {
   auto found = clients_.find(number);
   if (found == clients_.end()) return;
   Client& client = found->second;
-  bool lives = send(client);
+  // While an answer is pending nothing is watched for but the client's end.
+  bool lives = !client.talk.pending && send(client);
   if (lives && client.talk.output.empty()) {
     if (client.talk.waiting) lives = receive(client);
     protocol_(client.talk);
     lives = send(client) && lives;
   }
-  if (!lives || (client.talk.closing && client.talk.output.empty())) {
-    clients_.erase(found);
-    return;
-  }
+  const bool finished = client.talk.closing && client.talk.output.empty() && !client.talk.pending;
+  if (!lives || finished) return drop(number);
+  watch(number, client);
+}
+
+void StreamServer::answer(std::uint64_t number, std::string output) {
+  auto found = clients_.find(number);
+  if (found == clients_.end()) return;
+  Client& client = found->second;
+  client.talk.pending = false;
+  client.talk.output = std::move(output);
+  // At once, for the server may not live to see the socket writable. A failure is noticed when it is served next.
+  static_cast<void>(send(client));
   watch(number, client);
 }
 
@@ -97,7 +126,9 @@ bool StreamServer::send(Client& client) {
 void StreamServer::watch(std::uint64_t number, const Client& client) const {
   // A whole request that waits in memory is served as soon as the answer before it is out.
   const bool busy = !client.talk.output.empty() || !client.talk.waiting;
-  epoll_event event{.events = busy ? EPOLLOUT : EPOLLIN, .data = {.u64 = number}};
+  // Of a client that has gone the kernel tells unasked, but not of one that has closed its sending side only.
+  const std::uint32_t wanted = client.talk.pending ? EPOLLRDHUP : busy ? EPOLLOUT : EPOLLIN;
+  epoll_event event{.events = wanted, .data = {.u64 = number}};
   if (epoll_ctl(poll_.get(), EPOLL_CTL_MOD, client.socket.get(), &event) != 0)
     log_.warning("a client of a socket is lost: {}", std::strerror(errno));
 }

@@ -10,4 +10,8 @@ Task<Result<>> Device::write(std::uint64_t offset_bytes, WriteSpan span, WriteMo
   co_return co_await write(offset_bytes, std::span<const WriteSpan>(&span, 1), mode);
 }
 
+Task<Result<>> Device::refresh_size() {
+  co_return Result<>{};
+}
+
 }  // namespace corral

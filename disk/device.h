@@ -67,6 +67,10 @@ class Device {
   /// Tells the device that the range is not needed; its contents are undefined afterwards. EOPNOTSUPP if it cannot.
   virtual Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) = 0;
 
+  /// Looks again how large the device is: geometry().size_bytes follows a device that has grown, and never one that has
+  /// become smaller. What cannot grow need not look.
+  virtual Task<Result<>> refresh_size();
+
   /// Persistent reservations, where the kind of device has them (whether this one does is for them to tell); null
   /// elsewhere. Lives as long as the device. A write that the disk refuses because of one fails with EBADE.
   virtual Reservations* reservations() { return nullptr; }

@@ -22,6 +22,7 @@ class ForwardingDevice : public Device {
   Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override {
     return device_.discard(offset_bytes, length_bytes);
   }
+  Task<Result<>> refresh_size() override { return device_.refresh_size(); }
   Reservations* reservations() override { return device_.reservations(); }
   LifeLocks* life_locks() override { return device_.life_locks(); }
 

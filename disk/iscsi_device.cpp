@@ -259,6 +259,18 @@ Task<Result<>> IscsiDevice::discard(std::uint64_t offset_bytes, std::uint64_t le
   co_return Result<>{};
 }
 
+Task<Result<>> IscsiDevice::refresh_size() {
+  std::optional<Gate::Pass> pass = gate_.enter();
+  if (!pass) co_return closed();
+  CO_TRY(const auto data, co_await session_->query(scsi::read_capacity()));
+  CO_TRY(const scsi::Capacity capacity, scsi::decode_capacity(data));
+  if (capacity.block_bytes != geometry_.sector_bytes)
+    co_return fail_device(EIO, "{}: the disk has blocks of {} bytes now, it had {}", name_, capacity.block_bytes,
+                          geometry_.sector_bytes);
+  geometry_.size_bytes = std::max(geometry_.size_bytes, capacity.blocks * capacity.block_bytes);
+  co_return Result<>{};
+}
+
 Task<void> IscsiDevice::close() {
   co_await gate_.close();
   co_await session_->close();

@@ -34,6 +34,7 @@ class IscsiDevice final : public StorageDevice {
   Task<Result<>> write(std::uint64_t offset_bytes, std::span<const WriteSpan> spans, WriteMode mode) override;
   Task<Result<>> flush() override;
   Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
+  Task<Result<>> refresh_size() override;
   Task<void> close() override;
 
   /// Connections made so far, the first included.

@@ -12,6 +12,8 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "base/aligned_buffer.h"
 #include "disk/block_geometry.h"
@@ -257,6 +259,27 @@ Task<Result<>> UringDevice::discard(std::uint64_t offset_bytes, std::uint64_t le
     co_return fail_device(*error, "{}: discard of {} bytes at offset {} failed: {}", name_, length_bytes, offset_bytes,
                           std::strerror(*error));
   }
+  co_return Result<>{};
+}
+
+Task<Result<>> UringDevice::refresh_size() {
+  std::optional<Gate::Pass> pass = gate_.enter();
+  if (!pass) co_return closed();
+  auto looked = std::make_shared<Result<DeviceGeometry>>(DeviceGeometry{});
+  co_await helper_.run([looked, file = file_.get(), name = name_] {
+    struct stat status{};
+    if (fstat(file, &status) == 0 && S_ISBLK(status.st_mode)) {
+      // Only SCSI disks have it; where it cannot be written the kernel's knowledge must do.
+      const std::string rescan =
+          fmt::format("/sys/dev/block/{}:{}/device/rescan", major(status.st_rdev), minor(status.st_rdev));
+      const FileDescriptor scan(::open(rescan.c_str(), O_WRONLY | O_CLOEXEC));
+      if (scan) [[maybe_unused]]
+        const ssize_t written = ::write(scan.get(), "1", 1);
+    }
+    *looked = read_geometry(file, name);
+  });
+  if (!*looked) co_return std::unexpected(looked->error());
+  geometry_.size_bytes = std::max(geometry_.size_bytes, (*looked)->size_bytes);
   co_return Result<>{};
 }
 

@@ -42,6 +42,8 @@ class UringDevice final : public StorageDevice {
   Task<Result<>> write(std::uint64_t offset_bytes, std::span<const WriteSpan> spans, WriteMode mode) override;
   Task<Result<>> flush() override;
   Task<Result<>> discard(std::uint64_t offset_bytes, std::uint64_t length_bytes) override;
+  /// Has the kernel ask a SCSI disk, too; other block devices are as large as the kernel believes them to be.
+  Task<Result<>> refresh_size() override;
 
   Task<void> close() override;
   /// Null for an image file, a partition, and whatever else has none.

@@ -307,10 +307,15 @@ void Allocator::note_commit() {
   if (impl_->volume.options.discard) impl_->groups.settle_all();
 }
 
-void Allocator::forget(const GlockName& glock) {
+Task<void> Allocator::forget(GlockName glock) {
   const BlockNo number(glock.number);
   if (glock.type == GlockType::resource_group) impl_->groups.forget(number);
-  if (glock.type == GlockType::inode) impl_->quota.forget_records(number);
+  if (glock.type != GlockType::inode) co_return;
+  impl_->quota.forget_records(number);
+  if (!impl_->groups.forget_index(number)) co_return;
+  impl_->work.set();
+  // Where it fails, so does whatever needs what lies beyond; then there is something to say.
+  static_cast<void>(co_await impl_->volume.device.refresh_size());
 }
 
 void Allocator::drop_unused() {
@@ -325,6 +330,8 @@ Task<void> Allocator::Impl::run_worker() {
       // What failed here is tried again at the next sync; a failed journal has been reported by itself.
       static_cast<void>(co_await statfs.sync());
     }
+    // Soon, so that the next change of the index is told to this node, too. A failure is met again by who needs it.
+    if (!closing) static_cast<void>(co_await groups.refresh());
     co_await discard_queued();
   }
 }
@@ -358,6 +365,7 @@ Task<Result<Release>> Allocator::prepare_release(std::vector<BlockNo> blocks) {
 
 Task<Result<Release>> Allocator::prepare_release(std::vector<Extent> extents) {
   CO_TRY_VOID(impl_->volume.check_writable());
+  CO_TRY_VOID(co_await impl_->groups.refresh());
   CO_TRY(const auto sorted, impl_->sort_extents(extents));
   CO_TRY(QuotaTable::Room room, co_await impl_->quota.prepare());
   CO_TRY(Impl::Locked locked, co_await impl_->lock_groups(sorted, impl_->groups.count(), 0));
@@ -486,6 +494,7 @@ Result<> Allocator::Impl::room_is_out_of_reach(std::uint32_t blocks) {
 Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::prepare(AllotmentRequest request,
                                                                  std::vector<Extent> extents) {
   CO_TRY_VOID(volume.check_writable());
+  CO_TRY_VOID(co_await groups.refresh());
   CO_TRY(const auto sorted, sort_extents(extents));
   QuotaTable::Room room;
   QuotaTable::Room release_room;
@@ -528,6 +537,7 @@ Task<Result<Allocator::Impl::Prepared>> Allocator::Impl::prepare(AllotmentReques
 }
 
 Task<Result<ondisk::BlockState>> Allocator::state_of(BlockNo block) {
+  CO_TRY_VOID(co_await impl_->groups.refresh());
   const std::size_t index = impl_->groups.find(block);
   if (index == impl_->groups.count()) co_return fail(ESTALE, "block {} is in no resource group", block.value);
   CO_TRY(GroupUse use, co_await impl_->groups.use(index, 0));
@@ -535,6 +545,7 @@ Task<Result<ondisk::BlockState>> Allocator::state_of(BlockNo block) {
 }
 
 Task<Result<>> Allocator::for_each_unlinked(std::function<Task<Result<>>(BlockNo)> visit) {
+  CO_TRY_VOID(co_await impl_->groups.refresh());
   for (std::size_t index = 0; index < impl_->groups.count(); ++index) {
     std::vector<BlockNo> found;
     {
@@ -571,8 +582,17 @@ Task<Result<QuotaFigures>> Allocator::quota_of(QuotaKind kind, std::uint32_t id)
   co_return co_await impl_->quota.figures({kind, id});
 }
 
-Task<Result<>> Allocator::set_quota_limits(QuotaKind kind, std::uint32_t id, std::uint64_t limit, std::uint64_t warn) {
+Task<Result<>> Allocator::set_quota_limits(QuotaKind kind, std::uint32_t id, std::optional<std::uint64_t> limit,
+                                           std::optional<std::uint64_t> warn) {
   co_return co_await impl_->quota.set_limits({kind, id}, limit, warn);
+}
+
+Task<Result<std::vector<QuotaRecord>>> Allocator::quota_records() {
+  co_return co_await impl_->quota.records();
+}
+
+Task<Result<>> Allocator::set_quota_usage(QuotaKind kind, std::uint32_t id, std::uint64_t blocks) {
+  co_return co_await impl_->quota.set_usage({kind, id}, blocks);
 }
 
 Task<Result<SpaceFigures>> Allocator::figures() {

@@ -12,7 +12,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <stop_token>
 #include <utility>
 #include <vector>
 
@@ -123,6 +125,20 @@ struct QuotaFigures {
   std::int64_t used = 0;
 };
 
+struct QuotaRecord {
+  QuotaKind kind;
+  std::uint32_t id;
+  QuotaFigures figures;
+};
+
+/// What making the volume larger adds to it, or would.
+struct VolumeGrowth {
+  std::uint64_t groups = 0;        ///< resource groups
+  std::uint64_t blocks = 0;        ///< that can be allocated in them
+  std::uint64_t total_blocks = 0;  ///< that can be allocated in all, with these
+  std::uint64_t spare_blocks = 0;  ///< of the device behind the last group, too few for a group of their own
+};
+
 /// What statfs answers, in filesystem blocks.
 struct SpaceFigures {
   std::uint64_t total_blocks = 0;
@@ -149,8 +165,10 @@ class Allocator {
   /// before the glock table is emptied. Nothing may be called afterwards.
   Task<void> close();
 
-  /// The glock is given up to another node, nobody holds it: what is known of what it protects is forgotten.
-  void forget(const GlockName& glock);
+  /// The glock is given up to another node, nobody holds it: what is known of what it protects is forgotten. Before the
+  /// resource index is given up the device's size is looked at: who gets it may be about to make the volume larger, and
+  /// this node must be able to follow what then points there.
+  Task<void> forget(GlockName glock);
   /// A commit of the journal is stable: with -o discard, what it freed is discarded now.
   void note_commit();
   /// Lets go of what was read and is not in use, to give memory back.
@@ -180,8 +198,15 @@ class Allocator {
   Task<Result<>> transfer_quota(Transaction& transaction, Ownership from, Ownership to, std::uint64_t blocks);
   /// What the quota file says plus this node's changes, in filesystem blocks.
   Task<Result<QuotaFigures>> quota_of(QuotaKind kind, std::uint32_t id);
-  /// Limits in filesystem blocks, 0 for none. Works with any quota= mode.
-  Task<Result<>> set_quota_limits(QuotaKind kind, std::uint32_t id, std::uint64_t limit, std::uint64_t warn);
+  /// Limits in filesystem blocks, 0 for none; the one that is not given stays. Works with any quota= mode; the other
+  /// nodes go by them from their next look at the quota file on, which comes before their next promise of blocks.
+  Task<Result<>> set_quota_limits(QuotaKind kind, std::uint32_t id, std::optional<std::uint64_t> limit,
+                                  std::optional<std::uint64_t> warn);
+  /// Every user and group whose record is not all zeros, in the file's order, as quota_of() has them. What other nodes
+  /// have charged since their last sync_quota() is not in it. EFBIG for more than a million.
+  Task<Result<std::vector<QuotaRecord>>> quota_records();
+  /// Sets what is charged, in the quota file: for who has counted what files really use while nobody charges anything.
+  Task<Result<>> set_quota_usage(QuotaKind kind, std::uint32_t id, std::uint64_t blocks);
   /// Log blocks that transfer_quota needs.
   std::uint32_t quota_log_blocks() const;
 
@@ -198,8 +223,16 @@ class Allocator {
   /// Calls `visit` for every dinode in state unlinked of the resource groups, to free what a crash left (at mount, and
   /// for a dead node). `visit` may allocate and free.
   Task<Result<>> for_each_unlinked(std::function<Task<Result<>>(BlockNo)> visit);
-  /// FITRIM: discards free extents of at least `minimum_bytes` within the byte range; returns bytes discarded.
-  Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes);
+  /// FITRIM: discards free extents of at least `minimum_bytes` within the byte range; returns bytes discarded. One
+  /// resource group at a time, which is let go between two extents where another node waits for it. EOPNOTSUPP where
+  /// the device cannot discard, EINVAL for a range with no block in it, ECANCELED when it was stopped before its end.
+  Task<Result<std::uint64_t>> trim(std::uint64_t start_bytes, std::uint64_t length_bytes, std::uint64_t minimum_bytes,
+                                   std::stop_token stop = {});
+  /// Makes the volume as large as the device, whose size is looked at anew; with `dry_run` only says what it would do.
+  /// New resource groups are laid out and made stable before the resource index has them, so a crash at any moment
+  /// leaves a sound volume, and growing again goes on where it stopped. One node grows the volume at a time; the others
+  /// notice by the resource index's glock. ECANCELED when it was stopped: what was added until then stays.
+  Task<Result<VolumeGrowth>> grow(bool dry_run, std::stop_token stop = {});
 
  private:
   friend class Allotment;

@@ -5,11 +5,13 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <utility>
 #include <vector>
 
 #include "base/sync.h"
 #include "fs/allocator.h"
+#include "fs/growth_plan.h"
 #include "fs/metadata_tree.h"
 #include "fs/quota_table.h"
 #include "fs/resource_groups.h"
@@ -104,10 +106,25 @@ struct Allocator::Impl {
   Task<void> discard_queued();
   Task<Result<>> discard_run(ResourceGroup& group, BlockRun run);
   Task<void> discards_finished();
-  /// `thorough`: every free block of the range that can be discarded is.
-  Task<Result<std::uint64_t>> trim_group(std::size_t index, BlockRun range, std::uint64_t minimum_blocks,
-                                         bool thorough);
+  /// What is trimmed of a group.
+  struct Trim {
+    BlockRun range;
+    std::uint64_t minimum_blocks;
+    bool thorough;  ///< every free block of the range that can be discarded is
+    std::stop_token stop;
+  };
+  Task<Result<std::uint64_t>> trim_group(std::size_t index, Trim what);
+  Task<Result<>> discard_held(ResourceGroup& group, BlockRun run);
   Task<Result<>> mark_trimmed(ResourceGroup& group, std::uint64_t frees);
+
+  // growth.cpp
+  GrowthPlan plan();
+  Task<Result<>> write_groups(std::span<const PlannedGroup> planned, std::stop_token stop);
+  Task<Result<>> add_to_index(std::vector<ondisk::ResourceGroupIndexEntry> entries);
+  Task<Result<>> unstuff_index(const LockedInode& inode);
+  Task<Result<>> append_to_index(const LockedInode& inode, std::span<const std::byte> added, std::uint64_t new_blocks);
+  void note_index_growth(Transaction& transaction, const LockedInode& inode, std::uint64_t size_bytes,
+                         std::uint64_t new_blocks);
 
   Allocator& self;
   Volume& volume;

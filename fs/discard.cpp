@@ -46,18 +46,20 @@ Task<void> Allocator::Impl::discards_finished() {
 }
 
 Task<Result<std::uint64_t>> Allocator::trim(std::uint64_t start_bytes, std::uint64_t length_bytes,
-                                            std::uint64_t minimum_bytes) {
+                                            std::uint64_t minimum_bytes, std::stop_token stop) {
   Volume& volume = impl_->volume;
   CO_TRY_VOID(volume.check_writable());
+  CO_TRY_VOID(co_await impl_->groups.refresh());
   const std::uint64_t granularity = volume.device.geometry().discard_granularity_bytes;
-  if (granularity == 0) co_return fail(EOPNOTSUPP);
+  if (granularity == 0) co_return fail(EOPNOTSUPP, "{}: the device cannot discard", volume.device.name());
   const std::uint32_t shift = volume.geometry.block_shift();
   const std::uint64_t start = start_bytes >> shift;
   const std::uint64_t end = start + (length_bytes >> shift);
   const std::uint64_t least = std::max<std::uint64_t>(1, granularity >> shift);
   const std::uint64_t minimum = std::max(least, volume.geometry.blocks_for(minimum_bytes));
   const ResourceGroup& last = impl_->groups.at(impl_->groups.count() - 1);
-  if (end <= start || start >= last.first_block().value + last.blocks()) co_return fail(EINVAL);
+  if (end <= start || start >= last.first_block().value + last.blocks())
+    co_return fail(EINVAL, "{}: the range to be trimmed has no block of the volume in it", volume.device.name());
 
   std::uint64_t discarded_blocks = 0;
   for (std::size_t index = 0; index < impl_->groups.count(); ++index) {
@@ -67,41 +69,56 @@ Task<Result<std::uint64_t>> Allocator::trim(std::uint64_t start_bytes, std::uint
     const std::uint64_t to = std::min(end, first + group.blocks());
     if (from >= to) continue;
     const BlockRun range{static_cast<std::uint32_t>(from - first), static_cast<std::uint32_t>(to - from)};
-    CO_TRY(const std::uint64_t blocks, co_await impl_->trim_group(index, range, minimum, minimum == least));
+    CO_TRY(const std::uint64_t blocks,
+           co_await impl_->trim_group(
+               index, {.range = range, .minimum_blocks = minimum, .thorough = minimum == least, .stop = stop}));
     discarded_blocks += blocks;
   }
   co_return discarded_blocks << shift;
 }
 
-Task<Result<std::uint64_t>> Allocator::Impl::trim_group(std::size_t index, BlockRun range, std::uint64_t minimum_blocks,
-                                                        bool thorough) {
-  CO_TRY(const GroupUse use, co_await groups.use(index, 0));
+Task<Result<std::uint64_t>> Allocator::Impl::trim_group(std::size_t index, Trim what) {
+  if (what.stop.stop_requested()) co_return fail(ECANCELED, "{}: trimming was stopped", volume.device.name());
+  CO_TRY(GroupUse use, co_await groups.use(index, 0));
   ResourceGroup& group = use.group();
   if ((group.header().flags & ondisk::kRgrpTrimmed) != 0) co_return std::uint64_t{0};
   const std::uint64_t frees = group.times_freed();
-  bool all = thorough && range.length == group.blocks() && !group.awaits_commit();
+  bool all = what.thorough && what.range.length == group.blocks() && !group.awaits_commit();
   std::uint64_t discarded_blocks = 0;
-  for (std::uint32_t at = range.first; at < range.end();) {
+  for (std::uint32_t at = what.range.first; at < what.range.end();) {
     BlockRun run = group.next_free_run(at);
-    if (run.length == 0 || run.first >= range.end()) break;
-    run.length = std::min(run.length, range.end() - run.first);
+    if (run.length == 0 || run.first >= what.range.end()) break;
+    run.length = std::min(run.length, what.range.end() - run.first);
     at = run.end();
     if (run.length > group.available()) {
       all = false;  // promised to others, who must be able to take it now
       continue;
     }
-    if (run.length < minimum_blocks) continue;
-    group.hold(run);
-    ++discards_running;
-    const auto discarded = co_await discard_run(group, run);
-    group.unhold(run);
-    --discards_running;
-    discards_done.notify_all();
-    CO_TRY_VOID(discarded);
+    if (run.length < what.minimum_blocks) continue;
+    CO_TRY_VOID(co_await discard_held(group, run));
     discarded_blocks += run.length;
+    if (what.stop.stop_requested()) co_return fail(ECANCELED, "{}: trimming was stopped", volume.device.name());
+    if (!use.overdue()) continue;
+    // A device takes its time for many extents. What the others free meanwhile is not seen here.
+    all = false;
+    use = GroupUse();
+    CO_TRY(use, co_await groups.use(index, 0));
   }
   if (all) CO_TRY_VOID(co_await mark_trimmed(group, frees));
   co_return discarded_blocks;
+}
+
+/// The blocks are out of play meanwhile; the caller uses the group.
+Task<Result<>> Allocator::Impl::discard_held(ResourceGroup& group, BlockRun run) {
+  group.hold(run);
+  ++discards_running;
+  Result<> discarded = co_await discard_run(group, run);
+  group.unhold(run);
+  --discards_running;
+  discards_done.notify_all();
+  if (!discarded && discarded.error().code() == EOPNOTSUPP)
+    co_return fail(EOPNOTSUPP, "{}: the device cannot discard", volume.device.name());
+  co_return discarded;
 }
 
 Task<Result<>> Allocator::Impl::mark_trimmed(ResourceGroup& group, std::uint64_t frees) {

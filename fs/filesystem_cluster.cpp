@@ -25,7 +25,7 @@ class Filesystem::Keeper final : public GlockKeeper {
     co_return co_await fs_.journal_->sync(glock.blocks());
   }
 
-  void forget(const GlockName& name) override { fs_.allocator_->forget(name); }
+  Task<void> forget(GlockName name) override { co_await fs_.allocator_->forget(name); }
 
   void iopen_wanted(BlockNo address) override {
     if (!fs_.volume_.writable() || fs_.unmounting_.is_set()) return;

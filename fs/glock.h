@@ -193,7 +193,7 @@ class GlockKeeper {
   /// replay of this node's journal would touch it.
   virtual Task<Result<>> write(Glock& glock) = 0;
   /// Forgets all that was derived from what the glock protects, except cached blocks.
-  virtual void forget(const GlockName& name) = 0;
+  virtual Task<void> forget(GlockName name) = 0;
   /// Another node wants to free an inode and asks whether this one still has it in memory.
   virtual void iopen_wanted(BlockNo inode) = 0;
   /// A glock cannot be brought down, or the lock space is lost: nothing may be written any more.

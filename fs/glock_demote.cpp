@@ -129,7 +129,7 @@ Task<void> Glock::demote(GlockMode to) {
     if (!written && !table_.refusing_) table_.keeper_->glock_failed(written.error().within(describe()));
   }
   if (to == GlockMode::unlocked && !table_.refusing_ && !planted(PlantedBug::demote_keeps_cache)) {
-    table_.keeper_->forget(name_);
+    co_await table_.keeper_->forget(name_);
     co_await table_.cache_->release(blocks_);
   }
   if (table_.refusing_) {

@@ -24,6 +24,9 @@ struct QuotaId {
   auto operator<=>(const QuotaId&) const = default;
   /// Number of its record in the quota file.
   std::uint64_t record() const { return std::uint64_t{id} * 2 + (kind == QuotaKind::group ? 1 : 0); }
+  static QuotaId of_record(std::uint64_t number) {
+    return {number % 2 == 0 ? QuotaKind::user : QuotaKind::group, static_cast<std::uint32_t>(number / 2)};
+  }
 };
 
 class QuotaChanges {

@@ -67,6 +67,51 @@ Task<Result<ondisk::Quota>> QuotaFile::read(QuotaId id) {
   co_return record;
 }
 
+namespace {
+
+/// Puts the part of the file's contents that begins at `offset` into the records that it is of.
+void add_records(std::map<std::uint64_t, ondisk::Quota>& records, std::uint64_t offset,
+                 std::span<const std::byte> piece) {
+  constexpr std::uint64_t kMostRecordNumbers = std::uint64_t{2} << 32;
+  for (std::size_t done = 0; done < piece.size();) {
+    const std::uint64_t number = (offset + done) / kRecordBytes;
+    const std::size_t within = (offset + done) % kRecordBytes;
+    const std::size_t length = std::min(kRecordBytes - within, piece.size() - done);
+    const auto part = piece.subspan(done, length);
+    done += length;
+    // Most are of nobody.
+    if (number >= kMostRecordNumbers || std::ranges::all_of(part, [](std::byte byte) { return byte == std::byte{0}; }))
+      continue;
+    std::ranges::copy(part, std::as_writable_bytes(std::span(&records[number], 1)).subspan(within).begin());
+  }
+}
+
+}  // namespace
+
+Task<Result<std::map<std::uint64_t, ondisk::Quota>>> QuotaFile::read_all() {
+  CO_TRY(LockedInode inode, co_await lock_system_inode(volume_, inode_, GlockMode::shared));
+  std::map<std::uint64_t, ondisk::Quota> records;
+  const std::uint64_t size = inode.size_bytes();
+  if (inode.is_stuffed()) {
+    add_records(records, 0, inode.bytes().subspan(sizeof(ondisk::Dinode), size));
+    co_return records;
+  }
+  const std::uint32_t shift = volume_.geometry.block_shift();
+  for (FileBlock at; at.value < volume_.geometry.blocks_for(size);) {
+    CO_TRY(const MappedRun run, co_await tree_.map(inode, at, volume_.geometry.blocks_for(size) - at.value));
+    for (std::uint64_t i = 0; i < run.length && !run.is_hole(); ++i) {
+      CO_TRY(const BlockRef block, co_await volume_.cache.read(inode.owner(), run.start + i, check_nothing));
+      const std::uint64_t offset = (at.value + i) << shift;
+      add_records(records, offset, block->bytes().first(std::min<std::uint64_t>(block->bytes().size(), size - offset)));
+      if (records.size() > kMostRecords)
+        co_return fail(EFBIG, "the quota file, inode {}, has more than {} users and groups", inode.address().value,
+                       kMostRecords);
+    }
+    at += run.length;
+  }
+  co_return records;
+}
+
 Task<Result<std::vector<BlockRef>>> QuotaFile::record_blocks(const LockedInode& inode, QuotaId id) {
   const RecordBlocks place = blocks_of(id, volume_.geometry);
   std::vector<BlockRef> blocks(place.count);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,9 @@ class QuotaFile {
   BlockNo inode() const { return inode_->address(); }
   /// The record as it stands in the file; zeros where there is none.
   Task<Result<ondisk::Quota>> read(QuotaId id);
+  /// Every record that is not all zeros, by its number. EFBIG for more than kMostRecords.
+  Task<Result<std::map<std::uint64_t, ondisk::Quota>>> read_all();
+  static constexpr std::size_t kMostRecords = 1'000'000;
   /// Changes records, growing the file where needed, several records in one transaction. `change` gets each record
   /// inside its transaction and may log up to `log_blocks` blocks for it; it must not fail. ENOSPC if the file could
   /// not grow for all of them; those for which it need not, or could, are changed nevertheless.

@@ -187,12 +187,39 @@ void QuotaTable::fold(Transaction& transaction, QuotaId id, ondisk::Quota& recor
   entry.record = QuotaFigures{record.limit, record.warn, static_cast<std::int64_t>(record.value.value())};
 }
 
-Task<Result<>> QuotaTable::set_limits(QuotaId id, std::uint64_t limit, std::uint64_t warn) {
+Task<Result<std::vector<QuotaRecord>>> QuotaTable::records() {
+  CO_TRY(auto in_file, co_await file_->read_all());
+  for (const auto& [id, entry] : entries_)
+    if (entry.change != 0) in_file.try_emplace(id.record());
+  std::vector<QuotaRecord> records;
+  records.reserve(in_file.size());
+  for (const auto& [number, record] : in_file) {
+    const QuotaId id = QuotaId::of_record(number);
+    const auto entry = entries_.find(id);
+    const std::int64_t change = entry == entries_.end() ? 0 : entry->second.change;
+    const std::int64_t used = sum(static_cast<std::int64_t>(record.value.value()), change);
+    records.push_back({.kind = id.kind, .id = id.id, .figures = {record.limit, record.warn, used}});
+  }
+  co_return records;
+}
+
+Task<Result<>> QuotaTable::set_usage(QuotaId id, std::uint64_t blocks) {
   CO_TRY_VOID(volume_.check_writable());
   const Mutex::Guard guard = co_await syncing_.lock();
   co_return co_await file_->update({id}, 1, [&](Transaction& transaction, QuotaId record_id, ondisk::Quota& record) {
-    record.limit = limit;
-    record.warn = warn;
+    fold(transaction, record_id, record);
+    record.value = blocks;
+    entries_[record_id].record->used = static_cast<std::int64_t>(blocks);
+  });
+}
+
+Task<Result<>> QuotaTable::set_limits(QuotaId id, std::optional<std::uint64_t> limit,
+                                      std::optional<std::uint64_t> warn) {
+  CO_TRY_VOID(volume_.check_writable());
+  const Mutex::Guard guard = co_await syncing_.lock();
+  co_return co_await file_->update({id}, 1, [&](Transaction& transaction, QuotaId record_id, ondisk::Quota& record) {
+    if (limit) record.limit = *limit;
+    if (warn) record.warn = *warn;
     fold(transaction, record_id, record);
   });
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "base/sync.h"
@@ -90,7 +91,9 @@ class QuotaTable {
   Task<Result<>> transfer(Transaction& transaction, Ownership from, Ownership to, std::int64_t blocks);
 
   Task<Result<QuotaFigures>> figures(QuotaId id);
-  Task<Result<>> set_limits(QuotaId id, std::uint64_t limit, std::uint64_t warn);
+  Task<Result<>> set_limits(QuotaId id, std::optional<std::uint64_t> limit, std::optional<std::uint64_t> warn);
+  Task<Result<std::vector<QuotaRecord>>> records();
+  Task<Result<>> set_usage(QuotaId id, std::uint64_t blocks);
   /// Changes for which the quota file cannot grow stay where they are, with a warning.
   Task<Result<>> sync();
   void add_to(LogHeaderExtras& extras) const;

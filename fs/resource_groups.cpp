@@ -22,7 +22,12 @@ ResourceGroup& GroupUse::group() const {
   return groups_->at(index_);
 }
 
-ResourceGroups::ResourceGroups(Volume& volume) : volume_(volume), changed_(volume.executor) {}
+bool GroupUse::overdue() const {
+  return groups_->slots_[index_].active->glock->overdue();
+}
+
+ResourceGroups::ResourceGroups(Volume& volume)
+    : volume_(volume), refreshing_(volume.executor), changed_(volume.executor) {}
 
 ResourceGroups::~ResourceGroups() {
   close();
@@ -33,31 +38,40 @@ void ResourceGroups::close() {
   for (Slot& slot : slots_)
     CHECK_INVARIANT(slot.active == nullptr || slot.active->users == 0);
   slots_.clear();
+  rindex_.reset();
 }
 
 Task<Result<>> ResourceGroups::open(MetadataTree& tree, InodeRef rindex) {
-  CO_TRY(LockedInode inode, co_await lock_system_inode(volume_, std::move(rindex), GlockMode::shared));
-  constexpr std::size_t kEntryBytes = sizeof(ondisk::ResourceGroupIndexEntry);
-  const std::uint64_t size = inode.size_bytes();
-  if (size == 0 || size % kEntryBytes != 0)
-    co_return fail_corrupt("rindex: {} bytes, expected a multiple of {}", size, kEntryBytes);
-  slots_.reserve(size / kEntryBytes);
-  // Entries may straddle the pieces in which the file is read.
-  std::vector<std::byte> carry;
-  CO_TRY_VOID(co_await read_system_file(volume_, tree, inode, [&](std::span<const std::byte> piece) -> Result<> {
-    carry.insert(carry.end(), piece.begin(), piece.end());
-    const std::size_t whole = carry.size() / kEntryBytes * kEntryBytes;
-    TRY_VOID(add_entries(std::span(carry).first(whole)));
-    carry.erase(carry.begin(), carry.begin() + static_cast<std::ptrdiff_t>(whole));
-    return {};
-  }));
+  tree_ = &tree;
+  rindex_ = std::move(rindex);
+  CO_TRY(LockedInode inode, co_await lock_system_inode(volume_, rindex_, GlockMode::shared));
+  CO_TRY(const auto entries, co_await read_index(inode));
+  CO_TRY_VOID(add(entries));
   co_return check_order();
 }
 
-Result<> ResourceGroups::add_entries(std::span<const std::byte> bytes) {
+Task<Result<std::vector<ondisk::ResourceGroupIndexEntry>>> ResourceGroups::read_index(const LockedInode& rindex) {
+  using Entry = ondisk::ResourceGroupIndexEntry;
+  const std::uint64_t size = rindex.size_bytes();
+  if (size == 0 || size % sizeof(Entry) != 0)
+    co_return fail_corrupt("rindex: {} bytes, expected a multiple of {}", size, sizeof(Entry));
+  std::vector<Entry> entries;
+  // Entries may straddle the pieces in which the file is read.
+  std::vector<std::byte> carry;
+  CO_TRY_VOID(co_await read_system_file(volume_, *tree_, rindex, [&](std::span<const std::byte> piece) -> Result<> {
+    carry.insert(carry.end(), piece.begin(), piece.end());
+    const std::size_t whole = carry.size() / sizeof(Entry) * sizeof(Entry);
+    for (std::size_t at = 0; at < whole; at += sizeof(Entry))
+      entries.push_back(ondisk::view<Entry>(carry, at));
+    carry.erase(carry.begin(), carry.begin() + static_cast<std::ptrdiff_t>(whole));
+    return {};
+  }));
+  co_return entries;
+}
+
+Result<> ResourceGroups::add(std::span<const ondisk::ResourceGroupIndexEntry> entries) {
   const std::uint64_t volume_blocks = volume_.device.geometry().size_bytes >> volume_.geometry.block_shift();
-  for (std::size_t at = 0; at < bytes.size(); at += sizeof(ondisk::ResourceGroupIndexEntry)) {
-    const auto& entry = ondisk::view<ondisk::ResourceGroupIndexEntry>(bytes, at);
+  for (const ondisk::ResourceGroupIndexEntry& entry : entries) {
     TRY_VOID(ondisk::check_rindex_entry(entry, slots_.size(), volume_.geometry, volume_blocks));
     slots_.push_back({ResourceGroup(entry), nullptr});
     total_blocks_ += entry.data;
@@ -67,7 +81,7 @@ Result<> ResourceGroups::add_entries(std::span<const std::byte> bytes) {
 
 Result<> ResourceGroups::check_order() const {
   auto by_address = [](const Slot& a, const Slot& b) { return a.group.address() < b.group.address(); };
-  auto& slots = const_cast<std::vector<Slot>&>(slots_);
+  auto& slots = const_cast<std::deque<Slot>&>(slots_);
   if (!std::ranges::is_sorted(slots, by_address)) std::ranges::sort(slots, by_address);
   for (std::size_t i = 1; i < slots_.size(); ++i) {
     const ResourceGroup& before = slots_[i - 1].group;
@@ -76,6 +90,48 @@ Result<> ResourceGroups::check_order() const {
                           slots_[i].group.address().value);
   }
   return {};
+}
+
+bool ResourceGroups::forget_index(BlockNo inode) {
+  if (rindex_ == nullptr || rindex_->address() != inode) return false;
+  index_stale_ = true;
+  return true;
+}
+
+Task<Result<>> ResourceGroups::refresh() {
+  if (!index_stale_) co_return Result<>{};
+  const Mutex::Guard guard = co_await refreshing_.lock();
+  if (!index_stale_) co_return Result<>{};
+  CO_TRY(LockedInode inode, co_await lock_system_inode(volume_, rindex_, GlockMode::shared));
+  co_return co_await refresh(inode);
+}
+
+/// The index only ever grows at its end, by groups behind all others, so numbers of groups stay what they are.
+Task<Result<>> ResourceGroups::refresh(const LockedInode& rindex) {
+  if (!index_stale_) co_return Result<>{};
+  CO_TRY(const auto entries, co_await read_index(rindex));
+  if (entries.size() < slots_.size())
+    co_return fail_corrupt("rindex: {} entries, there were {}", entries.size(), slots_.size());
+  const auto added = std::span(entries).subspan(slots_.size());
+  if (!added.empty()) {
+    CO_TRY_VOID(co_await volume_.device.refresh_size());
+    const std::uint64_t end_bytes = volume_.geometry.offset_bytes(BlockNo(added.back().data0 + added.back().data));
+    const std::uint64_t size_bytes = volume_.device.geometry().size_bytes;
+    if (end_bytes > size_bytes)
+      co_return fail_device(EIO,
+                            "{}: the volume was grown to {} bytes, but here the device has {}: have this host look at "
+                            "the disk's size again",
+                            volume_.device.name(), end_bytes, size_bytes);
+    const ResourceGroup& last = slots_.back().group;
+    if (added.front().addr < (last.first_block() + last.blocks()).value)
+      co_return fail_corrupt("rindex: resource group {} was added before the end of the volume",
+                             added.front().addr.value());
+    CO_TRY_VOID(add(added));
+    CO_TRY_VOID(check_order());
+    volume_.log.info("the volume has grown by {} resource groups", added.size());
+  }
+  index_stale_ = false;
+  co_return Result<>{};
 }
 
 std::size_t ResourceGroups::find(BlockNo block) const {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <set>
@@ -41,6 +42,8 @@ class [[nodiscard]] GroupUse {
   bool held() const { return groups_ != nullptr; }
   std::size_t index() const { return index_; }
   ResourceGroup& group() const;
+  /// Other nodes have waited for the group long enough (Glock::overdue).
+  bool overdue() const;
   ResourceGroup* operator->() const { return &group(); }
 
  private:
@@ -57,6 +60,16 @@ class ResourceGroups {
 
   /// Reads the resource index, checks every entry and that groups do not overlap. Reads no group.
   Task<Result<>> open(MetadataTree& tree, InodeRef rindex);
+  /// Reads what another node has added to the index, if it may have: to be called before groups are looked for, with no
+  /// group in use and no transaction begun. EIO where the device is smaller than what was added.
+  Task<Result<>> refresh();
+  /// The same for who holds the index exclusively, to add to it.
+  Task<Result<>> refresh(const LockedInode& rindex);
+  /// If that is the resource index's inode: another node may add to it from now on.
+  bool forget_index(BlockNo inode);
+  const InodeRef& index() const { return rindex_; }
+  /// The index has these entries now, behind all others.
+  Result<> add(std::span<const ondisk::ResourceGroupIndexEntry> entries);
   /// Lets go of every group. No GroupUse may be left.
   void close();
 
@@ -103,7 +116,7 @@ class ResourceGroups {
     std::unique_ptr<Active> active;
   };
 
-  Result<> add_entries(std::span<const std::byte> bytes);
+  Task<Result<std::vector<ondisk::ResourceGroupIndexEntry>>> read_index(const LockedInode& rindex);
   Result<> check_order() const;
   Task<Result<>> bring_up(std::size_t index, std::uint32_t least_free);
   void settle(std::size_t index);
@@ -113,7 +126,11 @@ class ResourceGroups {
   std::uint64_t bytes_of(const ResourceGroup& group) const;
 
   Volume& volume_;
-  std::vector<Slot> slots_;
+  MetadataTree* tree_ = nullptr;
+  InodeRef rindex_;
+  bool index_stale_ = false;
+  Mutex refreshing_;
+  std::deque<Slot> slots_;  ///< which requests refer to while others are added
   std::uint64_t total_blocks_ = 0;
   std::uint64_t loaded_bytes_ = 0;
   boost::intrusive::list<Active> unused_;  ///< active, but without users; least recently used first

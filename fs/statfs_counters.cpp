@@ -68,6 +68,11 @@ void StatfsCounters::change(Transaction& transaction, std::int64_t free, std::in
   write(transaction, local_inode_.block(), local_);
 }
 
+void StatfsCounters::grow(Transaction& transaction, std::uint64_t blocks) {
+  local_.total = sum(local_.total, static_cast<std::int64_t>(blocks));
+  change(transaction, static_cast<std::int64_t>(blocks), 0);
+}
+
 Task<Result<SpaceFigures>> StatfsCounters::figures() {
   CO_TRY_VOID(co_await lock_master(GlockMode::shared));
   const std::int64_t total = std::max<std::int64_t>(0, sum(master_counts_.total, local_.total));

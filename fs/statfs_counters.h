@@ -25,6 +25,8 @@ class StatfsCounters {
   /// Log blocks of a change.
   static constexpr std::uint32_t kLogBlocks = 1;
   void change(Transaction& transaction, std::int64_t free, std::int64_t dinodes);
+  /// The volume has so many blocks more, all of them free.
+  void grow(Transaction& transaction, std::uint64_t blocks);
   /// Counts can be out of step after crashes of other implementations: never below 0, never more free than there are.
   Task<Result<SpaceFigures>> figures();
   /// Moves this node's changes into the master file.

@@ -56,7 +56,6 @@ Task<Result<>> MountService::serve(std::function<void()> ready) {
     co_await front_->ended();
   }
   metrics_.reset();
-  control_.reset();
   // A signal's unmounting waits in the kernel for what follows.
   Result<> unmounted = co_await unmount_volume();
   if (front_) front_->finish();
@@ -108,7 +107,7 @@ Task<void> MountService::replace_lost_lives() {
     }
     log_.warning("{}: {}; what was open gives EIO until it is closed; rejoining the cluster", arguments_.directory,
                  loss.reason.describe());
-    report_.reset();
+    co_await silence_life();
     static_cast<void>(co_await life_->end());
     co_await pause(pace_.lost(served));
     co_await rejoin();
@@ -131,7 +130,7 @@ Task<void> MountService::rejoin() {
     if (begun && !ending_) {
       if (ClusterNode* node = life_->node()) front_->set_file_locks(node->file_locks());
       front_->attach(life_->filesystem());
-      report_ = make_report();
+      tell_of_life();
       serves_since_ = loop_.executor().now();
       log_.info("{}: rejoined the cluster", arguments_.directory);
       co_return;
@@ -219,28 +218,42 @@ Task<void> MountService::leave() {
   if (**unmounted != KernelMount::Unmounted::completely) front_->disconnect();
 }
 
-std::unique_ptr<MountReport> MountService::make_report() const {
-  return std::make_unique<MountReport>(MountReport::Parts{.device = arguments_.device,
-                                                          .directory = arguments_.directory,
-                                                          .filesystem = life_->filesystem(),
-                                                          .front = *front_,
-                                                          .node = life_->node()});
+void MountService::tell_of_life() {
+  report_ = std::make_unique<MountReport>(MountReport::Parts{.device = arguments_.device,
+                                                             .directory = arguments_.directory,
+                                                             .filesystem = life_->filesystem(),
+                                                             .front = *front_,
+                                                             .node = life_->node()});
+  commands_ = std::make_unique<MountCommands>(life_->filesystem(), arguments_.directory);
+}
+
+/// The life is about to end: nothing is told of it any more, and no command works on its volume.
+Task<void> MountService::silence_life() {
+  report_.reset();
+  if (commands_) co_await commands_->end();
+  commands_.reset();
+}
+
+Task<Result<nlohmann::json>> MountService::answer(nlohmann::json request, std::stop_token stop) {
+  if (!report_)
+    co_return fail(ESHUTDOWN, "{}: the cluster has lost this node{}", arguments_.directory,
+                   arguments_.rejoin ? ", which is on its way back" : "");
+  if (MountCommands::knows(request)) co_return co_await commands_->run(std::move(request), std::move(stop));
+  co_return report_->answer(request);
 }
 
 /// A mount that cannot be asked is better than none.
 void MountService::open_control_socket() {
   const KernelMount::DeviceNumber number = kernel_mount_.device_number();
-  report_ = make_report();
-  auto answer = [this](const nlohmann::json& request) -> Result<nlohmann::json> {
-    if (report_) return report_->answer(request);
-    return fail(ESHUTDOWN, "{}: the cluster has lost this node{}", arguments_.directory,
-                arguments_.rejoin ? ", which is on its way back" : "");
+  tell_of_life();
+  auto answer = [this](nlohmann::json request, std::stop_token stop) {
+    return this->answer(std::move(request), std::move(stop));
   };
   auto socket = ControlSocket::listen(loop_, control_socket_path(number.major, number.minor), answer, log_);
   if (socket) {
     control_ = *std::move(socket);
   } else {
-    log_.warning("no control socket: {}; corral status, locks and top cannot ask this mount",
+    log_.warning("no control socket: {}; corral status, locks, top, trim, quota and grow cannot ask this mount",
                  socket.error().describe());
   }
 }
@@ -266,6 +279,9 @@ Task<Result<>> MountService::unmount_volume() {
   changed_.notify_all();
   life_->give_up();
   co_await lives_.join();
+  // Commands that were under way are answered before the socket goes.
+  co_await silence_life();
+  control_.reset();
   Result<> unmounted = co_await life_->end();
   if (!unmounted) log_.error("unmounting {}: {}", arguments_.device, unmounted.error().describe());
   co_return unmounted;

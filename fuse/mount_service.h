@@ -15,7 +15,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -28,6 +31,7 @@
 #include "fuse/front.h"
 #include "fuse/kernel_mount.h"
 #include "fuse/mount_arguments.h"
+#include "fuse/mount_commands.h"
 #include "fuse/mount_life.h"
 #include "fuse/mount_report.h"
 #include "fuse/rejoin_pace.h"
@@ -57,7 +61,9 @@ class MountService {
   Result<> watch_signals();
   void open_control_socket();
   void open_metrics_endpoint();
-  std::unique_ptr<MountReport> make_report() const;
+  void tell_of_life();
+  Task<void> silence_life();
+  Task<Result<nlohmann::json>> answer(nlohmann::json request, std::stop_token stop);
   Task<void> leave();
 
   MountArguments arguments_;
@@ -71,7 +77,8 @@ class MountService {
   std::unique_ptr<Front> front_;
   std::optional<ondisk::SuperblockInfo> volume_;  ///< as it was in the first life
   KernelMount kernel_mount_;
-  std::unique_ptr<MountReport> report_;  ///< of the life that serves
+  std::unique_ptr<MountReport> report_;      ///< of the life that serves
+  std::unique_ptr<MountCommands> commands_;  ///< of that life, until its last command has ended
   std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<MetricsEndpoint> metrics_;
   std::unique_ptr<EventLoop::Watch> signals_;

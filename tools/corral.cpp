@@ -7,14 +7,17 @@
 
 #include "tools/corral/doctor_command.h"
 #include "tools/corral/fence_command.h"
+#include "tools/corral/grow_command.h"
 #include "tools/corral/help_formatter.h"
 #include "tools/corral/image_command.h"
 #include "tools/corral/inspect_commands.h"
 #include "tools/corral/locks_command.h"
 #include "tools/corral/node_command.h"
+#include "tools/corral/quota_command.h"
 #include "tools/corral/replay_command.h"
 #include "tools/corral/status_command.h"
 #include "tools/corral/top_command.h"
+#include "tools/corral/trim_command.h"
 #include "tools/corral/tune_command.h"
 #include "tools/corral/volume_commands.h"
 
@@ -31,6 +34,9 @@ int main(int argc, char** argv) {
   corral::JournalsCommand journals(app, status);
   corral::DumpCommand dump(app, status);
   corral::ImageCommand image(app, status);
+  corral::TrimCommand trim(app, status);
+  corral::QuotaCommand quota(app, status);
+  corral::GrowCommand grow(app, status);
   corral::ReplayCommand replay(app, status);
   corral::AdoptCommand adopt(app, status);
   corral::ReleaseCommand release(app, status);

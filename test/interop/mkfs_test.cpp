@@ -172,6 +172,62 @@ TEST_CASE("volumes grow and get more journals as those of mkfs.gfs2 do", "[inter
     check_clean(image, "grown");
 }
 
+namespace {
+
+/// Devices of which the volume takes a part. Blocks of 512 bytes soon need an index that is more than its inode.
+const std::vector<Shape> kSmallerThanDevice{{4096, 1, 8, 400 * kMiB, "", 51200},
+                                            {512, 2, 8, 400 * kMiB, "-r 32", 204800},
+                                            {1024, 3, 8, 400 * kMiB, "-r 32", 102400},
+                                            {4096, 1, 8, 400 * kMiB, "-o swidth=262144,sunit=65536", 51200}};
+
+void grow(const Image& image, const std::string& expected) {
+  const auto grown = run_command(fmt::format("{}/corral grow {}", CORRAL_TOOLS_FOLDER, image.path()));
+  INFO(grown.output);
+  CHECK(grown.exit_code == 0);
+  CHECK(grown.output.find(expected) != std::string::npos);
+  check_clean(image, expected);
+}
+
+}  // namespace
+
+TEST_CASE("fsck.gfs2 finds nothing to say about volumes that corral grow has made larger", "[interop]") {
+  for (const Shape& shape : kSmallerThanDevice) {
+    const Image image(shape);
+    grow(image, "resource groups added");
+    grow(image, "nothing to add");
+    std::filesystem::resize_file(image.path(), kGiB);
+    grow(image, "resource groups added");
+  }
+}
+
+TEST_CASE("the kernel uses what corral grow has added, and the two grow a volume by turns", "[interop][uml]") {
+  std::list<Image> images;
+  std::string disks;
+  for (const Shape& shape : kSmallerThanDevice) {
+    images.emplace_back(shape);
+    grow(images.back(), "resource groups added");
+    disks += " -d " + images.back().path();
+  }
+  const auto used = run_uml("-t 1500" + disks, fmt::format("use-volumes {}", images.size()));
+  if (!used) return;
+  INFO(used->output);
+  REQUIRE(used->exit_code == 0);
+  for (const Image& image : images) {
+    check_clean(image, "grown by Corral, used by the kernel");
+    std::filesystem::resize_file(image.path(), 900 * kMiB);
+  }
+  const auto grown = run_uml("-t 1500" + disks, fmt::format("grow-volumes {}", images.size()));
+  REQUIRE(grown);
+  INFO(grown->output);
+  REQUIRE(grown->exit_code == 0);
+  for (const Image& image : images) {
+    check_clean(image, "grown by Corral, then by the kernel");
+    std::filesystem::resize_file(image.path(), 1100 * kMiB);
+    grow(image, "resource groups added");
+    grow(image, "nothing to add");
+  }
+}
+
 TEST_CASE("the kernel mounts no volume that is ours", "[interop][uml]") {
   const Image image({4096, 2, 8, kGiB}, "lock_corral");
   const auto result = run_uml("-t 600 -d " + image.path(), "refuse-volume");

@@ -37,8 +37,10 @@ inline DiskImage shared_volume(std::uint32_t journals) {
 /// Nodes on one disk, one network, one clock.
 class MountedCluster {
  public:
-  MountedCluster(std::uint32_t count, std::uint64_t seed)
-      : journals(count), disk(shared_volume(count)), random(seed), network(executor, random.next()) {
+  MountedCluster(std::uint32_t count, std::uint64_t seed) : MountedCluster(count, seed, shared_volume(count)) {}
+  /// On a volume with as many journals.
+  MountedCluster(std::uint32_t count, std::uint64_t seed, DiskImage volume)
+      : journals(count), disk(std::move(volume)), random(seed), network(executor, random.next()) {
     clock.advance_to(Time(1h));
     for (std::uint32_t i = 0; i < count; ++i)
       mount(i);

@@ -9,6 +9,7 @@
 #include "base/parse_number.h"
 #include "control/control_client.h"
 #include "control/control_socket.h"
+#include "disk/open_device.h"
 
 namespace corral {
 
@@ -51,6 +52,10 @@ std::vector<std::string> words_of(const std::string& line) {
 
 Result<nlohmann::json> CorralMount::ask(const nlohmann::json& request) const {
   return ask_mount(control_socket_path(device_major, device_minor), request, kAnswerLimit);
+}
+
+Result<nlohmann::json> CorralMount::command(const nlohmann::json& request) const {
+  return command_mount(control_socket_path(device_major, device_minor), request, kAnswerLimit);
 }
 
 std::vector<CorralMount> parse_mounts(const std::string& mountinfo) {
@@ -104,6 +109,13 @@ Result<CorralMount> mount_at(const std::string& path) {
   for (auto mount = mounts.rbegin(); mount != mounts.rend(); ++mount)
     if (mount->directory == wanted) return *mount;
   return fail(ENOENT, "{}: no Corral mount", path);
+}
+
+bool names_mount_point(const std::string& target) {
+  if (mount_at(target)) return true;
+  // Not of Corral, or its process is gone with its mount: then looking at it cannot hang.
+  std::error_code error;
+  return names_path(target) && std::filesystem::is_directory(target, error);
 }
 
 }  // namespace corral

@@ -20,6 +20,8 @@ struct CorralMount {
 
   /// Asks the mount's process; see ask_mount().
   Result<nlohmann::json> ask(const nlohmann::json& request) const;
+  /// Has it do something that takes its time; see command_mount().
+  Result<nlohmann::json> command(const nlohmann::json& request) const;
 };
 
 /// Of a text in the form of /proc/self/mountinfo (proc(5)): those of types fuseblk.corral and fuse.corral.
@@ -28,5 +30,7 @@ std::vector<CorralMount> parse_mounts(const std::string& mountinfo);
 Result<std::vector<CorralMount>> corral_mounts();
 /// The mount at that path, which is compared as it is written: it is not looked at. ENOENT.
 Result<CorralMount> mount_at(const std::string& path);
+/// Whether a command's MOUNTPOINT|DEVICE is a folder, so far as its name and the kernel's list of mounts tell.
+bool names_mount_point(const std::string& target);
 
 }  // namespace corral

@@ -8,19 +8,6 @@ namespace corral {
 
 namespace {
 
-/// All bytes of a group's bitmap, which begins in its header's block and goes on in those behind it.
-Task<Result<std::vector<std::byte>>> read_bitmap(const VolumeReader& volume, ondisk::ResourceGroupIndexEntry entry) {
-  std::vector<std::byte> bitmap;
-  for (std::uint64_t i = 0; i < entry.length && bitmap.size() < entry.bitmap_bytes; ++i) {
-    CO_TRY(const AlignedBuffer block, co_await volume.read_block(BlockNo(entry.addr + i)));
-    const auto part = block.span().subspan(ondisk::bitmap_offset(i));
-    bitmap.insert(bitmap.end(), part.begin(),
-                  part.begin() + static_cast<std::ptrdiff_t>(
-                                     std::min<std::size_t>(part.size(), entry.bitmap_bytes - bitmap.size())));
-  }
-  co_return bitmap;
-}
-
 void measure_runs(BitmapView bitmap, GroupSpace& space) {
   const HeldBlocks none;
   const std::uint32_t end = std::min<std::uint32_t>(bitmap.blocks(), space.entry.data);
@@ -33,6 +20,18 @@ void measure_runs(BitmapView bitmap, GroupSpace& space) {
 }
 
 }  // namespace
+
+Task<Result<std::vector<std::byte>>> read_bitmap(const VolumeReader& volume, ondisk::ResourceGroupIndexEntry entry) {
+  std::vector<std::byte> bitmap;
+  for (std::uint64_t i = 0; i < entry.length && bitmap.size() < entry.bitmap_bytes; ++i) {
+    CO_TRY(const AlignedBuffer block, co_await volume.read_block(BlockNo(entry.addr + i)));
+    const auto part = block.span().subspan(ondisk::bitmap_offset(i));
+    bitmap.insert(bitmap.end(), part.begin(),
+                  part.begin() + static_cast<std::ptrdiff_t>(
+                                     std::min<std::size_t>(part.size(), entry.bitmap_bytes - bitmap.size())));
+  }
+  co_return bitmap;
+}
 
 Task<Result<std::vector<GroupSpace>>> measure_space(const VolumeReader& volume, bool bitmaps) {
   CO_TRY(const std::vector<ondisk::ResourceGroupIndexEntry> entries, co_await read_rindex(volume));

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "cluster/area_format.h"
+#include "ondisk/group_shape.h"
 #include "ondisk/layout.h"
 
 namespace corral::mkfs {
@@ -24,7 +25,7 @@ constexpr std::uint32_t kMaxResourceGroupMebibytes = 2048;
 constexpr std::uint32_t kMinQuotaChangeMebibytes = 1;
 constexpr std::uint32_t kMaxQuotaChangeMebibytes = 64;
 constexpr std::uint32_t kMaxJournals = 1024;
-constexpr std::uint64_t kMaxStripeWidthBytes = kMinResourceGroupMebibytes * kMebibyte;
+constexpr std::uint64_t kMaxStripeWidthBytes = ondisk::GroupAlignment::kMaxWidthBytes;
 
 constexpr const char* kLockCorral = "lock_corral";
 constexpr const char* kLockDlm = "lock_dlm";

@@ -85,20 +85,10 @@ Result<std::uint64_t> Placer::volume_blocks() const {
 }
 
 GroupAlignment Placer::alignment() const {
-  GroupAlignment result;
-  if (!options_.align) return result;
-  const std::uint64_t block = options_.block_size;
+  if (!options_.align) return {};
   const Stripe stripe =
       options_.stripe.value_or(Stripe{.unit_bytes = device_.minimum_io_bytes, .width_bytes = device_.optimal_io_bytes});
-  // What a device says is taken only where it makes sense: some report odd or huge figures.
-  const bool sensible = stripe.unit_bytes >= block && stripe.unit_bytes % block == 0 && stripe.width_bytes > block &&
-                        stripe.width_bytes % stripe.unit_bytes == 0 && stripe.width_bytes <= kMaxStripeWidthBytes;
-  if (!sensible) return result;
-  result.unit_blocks = stripe.unit_bytes / block;
-  result.width_blocks = stripe.width_bytes / block;
-  if (device_.alignment_offset_bytes % block == 0)
-    result.first_block = device_.alignment_offset_bytes / block % result.unit_blocks;
-  return result;
+  return GroupAlignment::of_stripes(geometry_, stripe.unit_bytes, stripe.width_bytes, device_.alignment_offset_bytes);
 }
 
 NodeFiles Placer::node_files(BlockNo data0) const {

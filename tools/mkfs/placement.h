@@ -13,15 +13,15 @@
 #include "base/strong.h"
 #include "disk/device.h"
 #include "ondisk/geometry.h"
+#include "ondisk/group_shape.h"
 #include "tools/mkfs/file_tree.h"
-#include "tools/mkfs/group_shape.h"
 #include "tools/mkfs/options.h"
 
 namespace corral::mkfs {
 
 struct PlacedGroup {
   BlockNo addr;
-  GroupShape shape;
+  ondisk::GroupShape shape;
   std::uint32_t skip = 0;          ///< blocks to the next group, 0 for the last
   std::uint64_t used = 0;          ///< allocated blocks at the start of the data
   std::vector<BlockNo> dinodes{};  ///< those of them that are dinodes, ascending
@@ -65,7 +65,7 @@ struct Placement {
   ondisk::Geometry geometry;
   std::uint64_t volume_blocks = 0;
   std::uint32_t journal_mebibytes = 0;
-  GroupAlignment alignment{};
+  ondisk::GroupAlignment alignment{};
   std::vector<PlacedGroup> groups{};  ///< the nodes' first, then the general ones
   std::vector<NodeFiles> nodes{};
   SystemFiles system{};

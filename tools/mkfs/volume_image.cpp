@@ -249,19 +249,13 @@ void VolumeImage::fill_superblock(std::span<std::byte> block) const {
 }
 
 void VolumeImage::fill_group_block(const PlacedGroup& group, std::uint64_t index, std::span<std::byte> block) const {
-  if (index > 0) {
-    view<MetaHeader>(block).set(MetaType::resource_group_bitmap);
+  ondisk::fill_group_block(block, index, group.addr, group.shape, group.skip);
+  if (index > 0)
     return fill_bitmap(group, geometry().rgrp_bitmap_bytes(index) * kBlocksPerBitmapByte,
                        block.subspan(sizeof(MetaHeader)));
-  }
   auto& header = view<ResourceGroup>(block);
-  header.header.set(MetaType::resource_group);
   header.free = static_cast<std::uint32_t>(group.free());
   header.dinodes = static_cast<std::uint32_t>(group.dinodes.size());
-  header.skip = group.skip;
-  header.data0 = group.data0().value;
-  header.data = group.shape.data;
-  header.bitmap_bytes = group.shape.data / kBlocksPerBitmapByte;
   header.crc = rgrp_crc(header);
   fill_bitmap(group, 0, block.subspan(sizeof(ResourceGroup)));
 }
@@ -340,14 +334,7 @@ void VolumeImage::fill_area_block(const FileTree& area, BlockNo address, std::sp
 }
 
 ResourceGroupIndexEntry VolumeImage::rindex_entry(std::size_t index) const {
-  const PlacedGroup& group = placement_.groups[index];
-  ResourceGroupIndexEntry entry{};
-  entry.addr = group.addr.value;
-  entry.length = group.shape.length;
-  entry.data0 = group.data0().value;
-  entry.data = group.shape.data;
-  entry.bitmap_bytes = group.shape.data / kBlocksPerBitmapByte;
-  return entry;
+  return index_entry(placement_.groups[index].addr, placement_.groups[index].shape);
 }
 
 void VolumeImage::fill_rindex_block(BlockNo address, std::span<std::byte> block) const {

@@ -1,12 +1,14 @@
 #include "control/control_socket.h"
 
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include <nlohmann/json.hpp>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/sync.h"
 #include "control/control_client.h"
 #include "control/unix_address.h"
 #include "test/support/catch.h"
@@ -30,15 +32,33 @@ struct Folder {
   std::string path;
 };
 
-Result<json> answer_to(const json& request) {
-  if (request.value("command", "") == "echo") return json{{"said", request["words"]}};
-  if (request.value("command", "") == "long") return json{{"said", std::string(4 << 20, 'x')}};
-  return fail(EINVAL, "not known");
+/// Requests that wait for what the test does.
+struct Waiting {
+  explicit Waiting(Executor& executor) : go(executor) {}
+  Event go;
+  std::promise<std::stop_token> begun;
+};
+
+Task<Result<json>> answer_to(Waiting& waiting, json request, std::stop_token stop) {
+  const std::string command = request.value("command", "");
+  if (command == "echo") co_return json{{"said", request["words"]}};
+  if (command == "long") co_return json{{"said", std::string(4 << 20, 'x')}};
+  if (command == "status") co_return json::object();
+  if (command != "wait") co_return fail(EINVAL, "not known");
+  waiting.begun.set_value(stop);
+  co_await waiting.go.wait();
+  co_return json{{"stopped", stop.stop_requested()}};
 }
 
 /// A socket with its loop on this thread, and a client's work on another one.
 struct Bench {
-  explicit Bench(const std::string& path) : socket(must(ControlSocket::listen(loop, path, answer_to, Logger(log)))) {}
+  explicit Bench(const std::string& path)
+      : socket(must(ControlSocket::listen(
+            loop, path,
+            [this](json request, std::stop_token stop) {
+              return answer_to(waiting, std::move(request), std::move(stop));
+            },
+            Logger(log)))) {}
   void with_client(const std::function<void()>& work) {
     std::thread client([&] {
       work();
@@ -49,6 +69,7 @@ struct Bench {
   }
   NullLogSink log;
   EventLoop loop;
+  Waiting waiting{loop.executor()};
   std::unique_ptr<ControlSocket> socket;
 };
 
@@ -142,7 +163,7 @@ TEST_CASE("sockets of the dead are removed, those of the living stay") {
   {
     Bench other(folder.socket("2:2.sock"));
     CHECK(std::filesystem::exists(folder.socket("1:1.sock")));
-    const auto taken = ControlSocket::listen(other.loop, folder.socket("1:1.sock"), answer_to, Logger(other.log));
+    const auto taken = ControlSocket::listen(other.loop, folder.socket("1:1.sock"), {}, Logger(other.log));
     REQUIRE_FALSE(taken);
     CHECK(taken.error().code() == EADDRINUSE);
   }
@@ -157,4 +178,78 @@ TEST_CASE("a process that does not answer is not waited for") {
   const auto answer = ask_mount(folder.socket(), json::object(), 50ms);
   REQUIRE_FALSE(answer);
   CHECK(answer.error().code() == ETIMEDOUT);
+}
+
+TEST_CASE("an answer that takes its time keeps nobody else waiting, and is waited for") {
+  Folder folder;
+  Bench bench(folder.socket());
+  Result<json> answer = fail(0);
+  Result<json> other = fail(0);
+  bench.with_client([&] {
+    std::thread patient([&] { answer = command_mount(folder.socket(), {{"command", "wait"}}, 20ms); });
+    bench.waiting.begun.get_future().wait();
+    // Longer than the limit, which is for a process that says nothing at all.
+    const auto until = std::chrono::steady_clock::now() + 100ms;
+    while (std::chrono::steady_clock::now() < until)
+      other = ask_mount(folder.socket(), {{"command", "echo"}, {"words", 1}}, 5s);
+    bench.loop.post([&] { bench.waiting.go.set(); });
+    patient.join();
+  });
+  CHECK(must(answer) == json{{"stopped", false}});
+  CHECK(must(other) == json{{"said", 1}});
+}
+
+TEST_CASE("a client that goes away takes its request back") {
+  Folder folder;
+  Bench bench(folder.socket());
+  std::atomic<bool> stopped = false;
+  bench.with_client([&] {
+    FileDescriptor client = connect_to(folder.socket());
+    const std::string_view line = "{\"command\":\"wait\"}\n";
+    REQUIRE(::send(client.get(), line.data(), line.size(), MSG_NOSIGNAL) == std::ssize(line));
+    const std::stop_token stop = bench.waiting.begun.get_future().get();
+    const std::stop_callback notice(stop, [&] {
+      stopped = true;
+      stopped.notify_all();
+    });
+    CHECK_FALSE(stop.stop_requested());
+    client = FileDescriptor();
+    stopped.wait(false);
+    // The answer finds nobody any more.
+    bench.loop.post([&] { bench.waiting.go.set(); });
+    CHECK(ask_mount(folder.socket(), {{"command", "status"}}, 5s).has_value());
+  });
+  CHECK(stopped);
+}
+
+TEST_CASE("who waits for an answer is not cut off for those who do not") {
+  Folder folder;
+  Bench bench(folder.socket());
+  Result<json> answer = fail(0);
+  bench.with_client([&] {
+    std::thread patient([&] { answer = command_mount(folder.socket(), {{"command", "wait"}}, 5s); });
+    bench.waiting.begun.get_future().wait();
+    std::vector<FileDescriptor> idle;
+    for (std::size_t i = 0; i < StreamServer::kMostClients + 2; ++i)
+      idle.push_back(connect_to(folder.socket()));
+    CHECK(ask_mount(folder.socket(), {{"command", "status"}}, 5s).has_value());
+    bench.loop.post([&] { bench.waiting.go.set(); });
+    patient.join();
+  });
+  CHECK(must(answer) == json{{"stopped", false}});
+}
+
+TEST_CASE("a socket that ends while an answer is awaited cuts its client off") {
+  Folder folder;
+  Bench bench(folder.socket());
+  Result<json> answer = json::object();
+  bench.with_client([&] {
+    std::thread patient([&] { answer = command_mount(folder.socket(), {{"command", "wait"}}, 5s); });
+    const std::stop_token stop = bench.waiting.begun.get_future().get();
+    bench.loop.post([&] { bench.socket.reset(); });
+    patient.join();
+    CHECK(stop.stop_requested());
+  });
+  REQUIRE_FALSE(answer);
+  CHECK(answer.error().code() == EPROTO);
 }

@@ -109,6 +109,21 @@ TEST_CASE("a file's tail that is shorter than a sector is not part of the device
   REQUIRE(bench.device->geometry().size_bytes == kMebibyte + 512);
 }
 
+TEST_CASE("a device that has grown is as large as it is when its size is looked at, and never smaller than it was") {
+  ImageBench bench(kMebibyte);
+  REQUIRE(truncate(bench.file.path().c_str(), 3 * kMebibyte) == 0);
+  CHECK(bench.device->geometry().size_bytes == kMebibyte);
+  REQUIRE(bench.run(bench.device->refresh_size()));
+  CHECK(bench.device->geometry().size_bytes == 3 * kMebibyte);
+  const AlignedBuffer bytes = random_bytes(4096, 1);
+  CHECK(bench.run(bench.device->write(3 * kMebibyte - 4096, bytes.span(), WriteMode::cached)));
+  REQUIRE(truncate(bench.file.path().c_str(), kMebibyte) == 0);
+  REQUIRE(bench.run(bench.device->refresh_size()));
+  CHECK(bench.device->geometry().size_bytes == 3 * kMebibyte);
+  bench.loop.run_until_done(close_device(*bench.device));
+  CHECK(bench.run(bench.device->refresh_size()).error().code() == ESHUTDOWN);
+}
+
 TEST_CASE("long transfers of many spans are split and put together again") {
   ImageBench bench(32 * kMebibyte);
   constexpr std::size_t kSpans = 3 * IOV_MAX + 5;

@@ -219,6 +219,36 @@ TEST_CASE("allocator: quota changes that a mount left are counted by the next on
   run_mounted(under, image, with_quota(QuotaMode::account), check);
 }
 
+TEST_CASE("allocator: every user and group with a record is reported, wherever it stands in the file",
+          "[fs][allocator][quota]") {
+  for (const std::uint32_t block_size : {4096u, 512u}) {
+    AllocatorImage image(block_size, {8000});
+    SimulatedVolume under(image.image);
+    auto scenario = [](AllocatorMount& m) -> Task<Result<>> {
+      constexpr std::uint32_t kLast = ~std::uint32_t{0};
+      CO_TRY_VOID(co_await take(m, {.blocks = 45, .owner = kAlice}));
+      CO_TRY_VOID(co_await m.allocator->set_quota_limits(QuotaKind::user, 1000, 70, 60));
+      CO_TRY_VOID(co_await m.allocator->set_quota_limits(QuotaKind::user, 1000, std::nullopt, 50));
+      CO_TRY_VOID(co_await m.allocator->set_quota_limits(QuotaKind::user, 93, 9, std::nullopt));
+      CO_TRY_VOID(co_await m.allocator->set_quota_limits(QuotaKind::group, kLast, std::nullopt, 8));
+      CO_TRY_VOID(co_await m.allocator->set_quota_limits(QuotaKind::user, 70'000, 5, 5));
+      CO_TRY_VOID(co_await m.allocator->set_quota_limits(QuotaKind::user, 70'000, 0, 0));
+      CO_TRY_VOID(co_await take(m, {.blocks = 3, .owner = kAlice}));
+      CO_TRY_VOID(co_await m.allocator->set_quota_usage(QuotaKind::group, 7, 12));
+      CO_TRY(const auto records, co_await m.allocator->quota_records());
+      std::string text;
+      for (const QuotaRecord& record : records)
+        text += fmt::format("{} {}: {} of {}, {}\n", record.kind == QuotaKind::user ? "user" : "group", record.id,
+                            record.figures.used, record.figures.limit, record.figures.warn);
+      CHECK(text ==
+            "group 7: 12 of 0, 0\nuser 93: 0 of 9, 0\ngroup 100: 48 of 0, 0\nuser 1000: 48 of 70, 50\n"
+            "group 4294967295: 0 of 0, 8\n");
+      co_return Result<>{};
+    };
+    run_mounted(under, image, with_quota(QuotaMode::account), scenario);
+  }
+}
+
 TEST_CASE("allocator: quota=on enforces limits to the block", "[fs][allocator][quota]") {
   AllocatorImage image(1024, {4000});
   SimulatedVolume under(image.image);

@@ -79,6 +79,41 @@ TEST_CASE("allocator: trim discards what is free and committed, once", "[fs][all
   take_census(under.disk.contents(), image.layout, image.geometry);
 }
 
+TEST_CASE("allocator: trim that is stopped ends after the extent that it is at", "[fs][allocator][discard]") {
+  AllocatorImage image(4096, {1000, 200});
+  SimulatedVolume under(image.image);
+  AllocatorMount mount(under, image);
+  SimulatedFault stuck;
+  stuck.effect = SimulatedFault::Effect::stuck;
+  stuck.operations = SimulatedFault::discards;
+  stuck.skip = 1;
+  const std::uint64_t fault = under.device.add_fault(stuck);
+  auto trimming = [](AllocatorMount& m, std::stop_token stop, std::optional<int>& code) -> Task<void> {
+    const auto trimmed = co_await m.allocator->trim(0, ~std::uint64_t{0}, 0, std::move(stop));
+    code = trimmed ? 0 : trimmed.error().code();
+  };
+  auto scenario = [](AllocatorMount& m, std::uint64_t number, auto& trim) -> Task<Result<>> {
+    CO_TRY_VOID(co_await m.open());
+    m.under.disk.forget_history();
+    std::stop_source stop;
+    std::optional<int> code;
+    Scope scope(m.under.executor);
+    scope.spawn(trim(m, stop.get_token(), code));
+    for (int i = 0; i < 10; ++i)
+      co_await m.under.executor.yield();
+    CHECK_FALSE(code.has_value());
+    stop.request_stop();
+    m.under.device.remove_fault(number);
+    co_await scope.join();
+    CHECK(code == ECANCELED);
+    // The group that was done to its end is not done again; nothing of the other is left out of play.
+    CO_TRY(const std::uint64_t bytes, co_await m.allocator->trim(0, ~std::uint64_t{0}, 0));
+    CHECK(bytes == bytes_of(m, 200));
+    co_return co_await m.unmount();
+  };
+  require(under.run(scenario(mount, fault, trimming)));
+}
+
 TEST_CASE("allocator: blocks under discard are not allocated, and waited for before ENOSPC",
           "[fs][allocator][discard]") {
   AllocatorImage image(4096, {40});

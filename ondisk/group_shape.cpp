@@ -1,11 +1,9 @@
-#include "tools/mkfs/group_shape.h"
+#include "ondisk/group_shape.h"
 
 #include "base/check.h"
+#include "ondisk/checksum.h"
 
-namespace corral::mkfs {
-
-using ondisk::Geometry;
-using ondisk::kBlocksPerBitmapByte;
+namespace corral::ondisk {
 
 namespace {
 
@@ -40,6 +38,20 @@ std::optional<GroupShape> group_within(const Geometry& geometry, std::uint64_t b
   return std::nullopt;
 }
 
+GroupAlignment GroupAlignment::of_stripes(const Geometry& geometry, std::uint64_t unit_bytes, std::uint64_t width_bytes,
+                                          std::uint64_t offset_bytes) {
+  GroupAlignment result;
+  const std::uint64_t block = geometry.block_size();
+  // Some disks report odd or huge figures.
+  const bool sensible = unit_bytes >= block && unit_bytes % block == 0 && width_bytes > block &&
+                        width_bytes % unit_bytes == 0 && width_bytes <= kMaxWidthBytes;
+  if (!sensible) return result;
+  result.unit_blocks = unit_bytes / block;
+  result.width_blocks = width_bytes / block;
+  if (offset_bytes % block == 0) result.first_block = offset_bytes / block % result.unit_blocks;
+  return result;
+}
+
 BlockNo GroupAlignment::align(BlockNo block) const {
   if (block.value <= first_block) return BlockNo(first_block);
   return BlockNo(first_block + round_up(block.value - first_block, unit_blocks));
@@ -72,4 +84,27 @@ std::vector<std::uint64_t> divide_evenly(const Geometry& geometry, const GroupAl
   return spans;
 }
 
-}  // namespace corral::mkfs
+void fill_group_block(std::span<std::byte> block, std::uint64_t index, BlockNo address, GroupShape shape,
+                      std::uint32_t skip) {
+  if (index > 0) return view<MetaHeader>(block).set(MetaType::resource_group_bitmap);
+  auto& header = view<ResourceGroup>(block);
+  header.header.set(MetaType::resource_group);
+  header.free = shape.data;
+  header.skip = skip;
+  header.data0 = (address + shape.length).value;
+  header.data = shape.data;
+  header.bitmap_bytes = shape.data / kBlocksPerBitmapByte;
+  header.crc = rgrp_crc(header);
+}
+
+ResourceGroupIndexEntry index_entry(BlockNo address, GroupShape shape) {
+  ResourceGroupIndexEntry entry{};
+  entry.addr = address.value;
+  entry.length = shape.length;
+  entry.data0 = (address + shape.length).value;
+  entry.data = shape.data;
+  entry.bitmap_bytes = shape.data / kBlocksPerBitmapByte;
+  return entry;
+}
+
+}  // namespace corral::ondisk

@@ -1,4 +1,4 @@
-#include "tools/mkfs/group_shape.h"
+#include "ondisk/group_shape.h"
 
 #include <algorithm>
 #include <numeric>
@@ -7,8 +7,7 @@
 #include "test/support/catch.h"
 
 using namespace corral;
-using namespace corral::mkfs;
-using ondisk::Geometry;
+using namespace corral::ondisk;
 
 namespace {
 
