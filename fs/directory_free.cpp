@@ -45,7 +45,7 @@ Task<Result<Directories::FreeStep>> Directories::next_free_step(const LockedInod
       continue;
     }
     CO_TRY(BlockNo address, table_.leaf_at(directory, piece, index));
-    if (!volume_.cache.find(address)) table_.read_ahead(directory, piece, index, kLeavesPerStep);
+    if (!volume_.cache.find(directory.owner(), address)) table_.read_ahead(directory, piece, index, kLeavesPerStep);
     FreeStep::Change change;
     ChainGuard guard;
     while (address && step.leaves.size() < kLeavesPerStep) {

@@ -89,7 +89,7 @@ Task<Result<>> Directories::list_hashed(const LockedInode& directory, DirectoryC
       CO_TRY(piece, co_await table_.piece_at(directory, index));
     }
     CO_TRY(BlockNo address, table_.leaf_at(directory, piece, index));
-    if (!volume_.cache.find(address)) table_.read_ahead(directory, piece, index, kReadAheadLeaves);
+    if (!volume_.cache.find(directory.owner(), address)) table_.read_ahead(directory, piece, index, kReadAheadLeaves);
 
     gathered.clear();
     LeafSpan span;

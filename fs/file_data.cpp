@@ -88,7 +88,7 @@ Task<Result<>> forget_cached(FileParts& parts, const LockedInode& inode) {
       TransactionSize size{.blocks = 0, .revokes = static_cast<std::uint32_t>(count)};
       CO_TRY(Transaction transaction, co_await parts.volume.journal->begin(size));
       for (std::uint64_t i = 0; i < count; ++i)
-        if (parts.volume.cache.find(run.start + i)) transaction.free_block(run.start + i);
+        if (parts.volume.cache.find(inode.owner(), run.start + i)) transaction.free_block(run.start + i);
       run.start += count;
       run.length -= count;
     }

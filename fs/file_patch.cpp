@@ -98,7 +98,7 @@ void FilePatch::store_ordered(MappedRun run, std::uint64_t allocated_in) {
 
 void FilePatch::store_journaled(MappedRun run, Transaction& transaction) {
   for (std::uint64_t i = 0; i < run.length; ++i) {
-    BlockRef block = parts_.volume.cache.find(run.start + i);
+    BlockRef block = parts_.volume.cache.find(inode_.owner(), run.start + i);
     const bool fresh = block == nullptr;
     CHECK_INVARIANT(!fresh || covers(run.first.value + i));
     if (fresh) block = parts_.volume.cache.create(inode_.owner(), run.start + i);

@@ -98,7 +98,7 @@ Result<TreeNode> TreeNodes::checked(const TreeNode& parent, std::uint32_t index,
 void TreeNodes::read_ahead(const TreeNode& node, std::uint32_t index, std::uint32_t last) const {
   auto pointers = node.pointers();
   std::uint32_t end = std::min(last + 1, index + kReadAheadNodes);
-  if (index > 0 && pointers[index - 1] != 0 && volume_.cache.find(BlockNo(pointers[index - 1])))
+  if (index > 0 && pointers[index - 1] != 0 && volume_.cache.find(inode_.owner(), BlockNo(pointers[index - 1])))
     end = std::max(end, index + kSequentialNodes);
   end = std::min(end, static_cast<std::uint32_t>(pointers.size()));
   std::vector<BlockNo> wanted;
@@ -111,7 +111,7 @@ void TreeNodes::read_ahead(const TreeNode& node, std::uint32_t index, std::uint3
 
 Task<Result<TreeNode>> TreeNodes::child(TreeNode node, std::uint32_t index, std::uint32_t last) const {
   CO_TRY(BlockNo number, pointer(node, index));
-  if (!volume_.cache.find(number)) read_ahead(node, index, last);
+  if (!volume_.cache.find(inode_.owner(), number)) read_ahead(node, index, last);
   auto block = co_await volume_.cache.read(inode_.owner(), number, check_indirect);
   if (!block) co_return std::unexpected(block.error().within(place(node.level + 1)));
   co_return checked(node, index, std::move(*block));
@@ -119,7 +119,7 @@ Task<Result<TreeNode>> TreeNodes::child(TreeNode node, std::uint32_t index, std:
 
 Result<TreeNode> TreeNodes::cached_child(const TreeNode& node, std::uint32_t index) const {
   TRY(BlockNo number, pointer(node, index));
-  BlockRef block = volume_.cache.find(number);
+  BlockRef block = volume_.cache.find(inode_.owner(), number);
   CHECK_INVARIANT(block != nullptr);
   return checked(node, index, std::move(block));
 }

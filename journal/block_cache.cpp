@@ -74,9 +74,9 @@ void BlockCache::set_limit_bytes(std::uint64_t limit_bytes) {
   shrink();
 }
 
-BlockRef BlockCache::find(BlockNo number) {
+BlockRef BlockCache::find(const BlockOwner& owner, BlockNo number) {
   auto found = blocks_.find(number);
-  if (found == blocks_.end() || !found->second->valid_) return nullptr;
+  if (found == blocks_.end() || !found->second->valid_ || found->second->owner_ != &owner) return nullptr;
   return BlockRef(found->second);
 }
 

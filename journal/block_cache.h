@@ -144,8 +144,8 @@ class BlockCache {
   /// True while somebody refers to the block's contents, or a state of it is not in its place yet: such a block is not
   /// free, whatever the bitmap says.
   bool in_use(BlockNo number) const;
-  /// Cached block or null; never reads.
-  BlockRef find(BlockNo number);
+  /// The owner's cached block, or null: a leftover of what the block was before is nothing. Never reads.
+  BlockRef find(const BlockOwner& owner, BlockNo number);
   /// True if the block is in memory or being read.
   bool contains(BlockNo number) const { return blocks_.contains(number); }
   /// Drops the owner's blocks; none may be pinned or in the log (Journal::sync(owner) sees to that), none referenced.

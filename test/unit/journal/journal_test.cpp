@@ -152,7 +152,7 @@ TEST_CASE("a committed state is not lost while a newer one is only in memory") {
   REQUIRE(f.run(f.write_blocks(1000, 1, 1)));
   REQUIRE(f.run(f.journal->flush()));
   REQUIRE(f.run(f.write_blocks(1000, 1, 2)));
-  BlockRef block = f.cache.find(BlockNo(1000));
+  BlockRef block = f.cache.find(f.owner, BlockNo(1000));
   CHECK(block->pinned());
   CHECK(block->in_log());
   block = nullptr;
@@ -215,6 +215,15 @@ TEST_CASE("the cache keeps clean blocks within its limit") {
   };
   REQUIRE(f.run(walk(f)));
   CHECK(f.cache.cached_bytes() <= 64 * kBlockSize);
+}
+
+TEST_CASE("what another owner has left of a block is not found") {
+  Fixture f;
+  REQUIRE(f.run(f.write_blocks(1000, 1, 5)));
+  BlockOwner other;
+  CHECK(f.cache.find(f.owner, BlockNo(1000)) != nullptr);
+  CHECK(f.cache.find(other, BlockNo(1000)) == nullptr);
+  REQUIRE(f.run(f.journal->shut_down(true)));
 }
 
 TEST_CASE("a block that two owners claim is a damage, not a crash") {
