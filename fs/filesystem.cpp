@@ -105,8 +105,9 @@ Task<Result<>> Filesystem::open() {
   if (journal_ != nullptr) {
     allocator_->before_no_space = [this] { return reclaim_finished(); };
     allocator_->on_unlinked_found = [this](std::span<const BlockNo> found) {
-      for (BlockNo address : found)
-        reclaims_->spawn(reclaim_left_over(address));
+      for (BlockNo address : found) {
+        if (!reclaims_closed_) reclaims_->spawn(reclaim_left_over(address));
+      }
     };
     CO_TRY_VOID(co_await journal_->show_use());
     // What nodes that died had open must not wait until its resource group happens to be used.
@@ -320,7 +321,8 @@ void Filesystem::reclaim_orphans() {
   background_->spawn(sweep_unlinked());
 }
 
-/// The kernel has let go of the mount: nobody refers to any inode any more.
+/// The kernel has let go of the mount: nobody refers to any inode any more. Others who tried to free one while this
+/// node had its iopen glock rely on this node; afterwards it has none, and whoever else is in the way is relied on.
 Task<Result<>> Filesystem::reclaim_everything() {
   unmounting_.set();
   co_await background_->join();
@@ -331,6 +333,14 @@ Task<Result<>> Filesystem::reclaim_everything() {
     reclaim_if_unused(inode);
   }
   co_await reclaim_finished();
+  if (!glocks_.clustered() || volume_.withdrawn) co_return Result<>{};
+  inodes_->unpin_all();
+  do {
+    co_await glocks_.give_back(GlockType::iopen);
+    co_await reclaim_finished();
+  } while (reclaims_->running() != 0);
+  co_await look_again_at_left_over();
+  reclaims_closed_ = true;
   co_return Result<>{};
 }
 

@@ -136,6 +136,7 @@ class Filesystem {
   Operations operations_;
   InodeRef root_;
   Event unmounting_;
+  bool reclaims_closed_ = false;  ///< others free what is unlinked, from now on
   Semaphore reclaim_slots_;
   std::unique_ptr<Scope> reclaims_;
   std::unique_ptr<Scope> background_;

@@ -28,7 +28,7 @@ class Filesystem::Keeper final : public GlockKeeper {
   Task<void> forget(GlockName name) override { co_await fs_.allocator_->forget(name); }
 
   void iopen_wanted(BlockNo address) override {
-    if (!fs_.volume_.writable() || fs_.unmounting_.is_set()) return;
+    if (!fs_.volume_.writable() || fs_.reclaims_closed_) return;
     if (InodeRef inode = fs_.inodes_->find(address))
       fs_.another_node_left(inode);
     else

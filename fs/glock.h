@@ -230,6 +230,8 @@ class GlockTable final : public LockClient {
   /// After a withdraw: every acquire from now on fails with EIO, those that wait too; no lock is given up any more.
   void refuse();
   bool refusing() const { return refusing_; }
+  /// Gives back the locks of this kind that nobody here holds or waits for.
+  Task<void> give_back(GlockType type);
   /// No glock comes down any more; waits for those on their way. For unmounting, before the journal is shut down.
   Task<void> settle();
   /// At the end of the mount, when nothing is cached any more: gives back every lock.

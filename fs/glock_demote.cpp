@@ -1,6 +1,7 @@
 // The node's own mode of a glock: asking the lock space for more, and giving up what other nodes want.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "base/planted_bug.h"
 #include "fs/glock.h"
@@ -172,6 +173,20 @@ void GlockTable::note_idle(Glock& glock) {
   if (idle_.size() <= kMostIdle) return;
   GlockRef oldest(&idle_.front());
   oldest->other_wants(GlockMode::exclusive);
+}
+
+Task<void> GlockTable::give_back(GlockType type) {
+  std::vector<GlockRef> unused;
+  for (const auto& [name, glock] : glocks_) {
+    if (name.type == type && !glock->held_by_anyone() && !glock->contended()) unused.emplace_back(glock.get());
+  }
+  std::ranges::sort(unused, {}, [](const GlockRef& glock) { return glock->name(); });
+  for (const GlockRef& glock : unused)
+    glock->other_wants(GlockMode::exclusive);
+  for (const GlockRef& glock : unused) {
+    while (glock->running_)
+      co_await glock->change_ended_.wait();
+  }
 }
 
 Task<void> GlockTable::settle() {

@@ -237,6 +237,11 @@ std::vector<InodeRef> InodeTable::unlinked_inodes() {
   return select([](const Inode& inode) { return inode.unlinked || inode.free_wanted; });
 }
 
+void InodeTable::unpin_all() {
+  for (const InodeRef& inode : select([](const Inode& one) { return one.iopen.held(); }))
+    inode->iopen.release();
+}
+
 std::vector<InodeRef> InodeTable::told_inodes() {
   return select([](const Inode& inode) { return inode.told.attributes || inode.told.names || inode.told.data; });
 }

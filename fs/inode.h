@@ -179,6 +179,8 @@ class InodeTable {
   std::vector<InodeRef> dirty_inodes();
   /// Every inode without links (as far as is known) that somebody still referred to, in order of address.
   std::vector<InodeRef> unlinked_inodes();
+  /// Nobody refers to any inode any more: other nodes may free them.
+  void unpin_all();
   /// The inode was freed, or the mount ends: nothing keeps it in the table but references.
   void discard(Inode& inode);
   /// The mount has ended: forgets every inode; none may be referenced any more.

@@ -67,7 +67,7 @@ TEST_CASE("seeds in which nobody got on", "[simulation]") {
 TEST_CASE("seeds in which inodes were freed too early, or never", "[simulation]") {
   // 26: a second, belated look at whether an inode can be freed gave up the iopen glock of its successor in the block.
   // 229: who tried to free an inode while a dead node kept it from that took the dead for the one to try next.
-  for (const std::uint64_t seed : {26u, 229u}) {
+  for (const std::uint64_t seed : {26u, 188u, 229u, 1060u}) {
     INFO("replay with: corral-sim --seed " << seed << " --time 30");
     const SimulationReport report = run(seed, 30s);
     if (report.wrong) FAIL(*report.wrong);
@@ -76,7 +76,7 @@ TEST_CASE("seeds in which inodes were freed too early, or never", "[simulation]"
 
 TEST_CASE("a fenced node does not register its key again", "[simulation]") {
   // Its command came late, after the others had fenced it; nobody noticed that the target had lost the reservation.
-  for (const std::uint64_t seed : {318u, 446u, 656u}) {
+  for (const std::uint64_t seed : {318u, 446u, 656u, 1089u, 1202u}) {
     INFO("replay with: corral-sim --seed " << seed << " --time 30");
     const SimulationReport report = run(seed, 30s);
     if (report.wrong) FAIL(*report.wrong);
@@ -92,6 +92,12 @@ TEST_CASE("who wants an iopen glock shared does not wait for who frees the inode
 TEST_CASE("a disk that fails for a while does not take its resource groups out of use", "[simulation]") {
   INFO("replay with: corral-sim --seed 643 --time 30");
   const SimulationReport report = run(643, 30s);
+  if (report.wrong) FAIL(*report.wrong);
+}
+
+TEST_CASE("what a block was before is not a part of a journaled file", "[simulation]") {
+  INFO("replay with: corral-sim --seed 1031 --time 30");
+  const SimulationReport report = run(1031, 30s);
   if (report.wrong) FAIL(*report.wrong);
 }
 
