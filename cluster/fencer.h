@@ -44,6 +44,9 @@ class Fencer {
   /// somebody else has yet to act, whom the error names. These and other errors: try again, as long as the life is to
   /// be fenced.
   virtual Task<Result<>> fence(Member victim) = 0;
+  /// Success if what fence() brought about is still so; not where the disk has lost it since. Errors as those of
+  /// fence().
+  virtual Task<Result<>> verify(Member) { co_return Result<>{}; }
   /// Who uses the disk, and how this process knows that it still may.
   struct Users {
     std::vector<std::uint64_t> members;  ///< keys of the view

@@ -98,6 +98,23 @@ Task<Result<>> ReservationFencer::settle_in_flight() {
   co_return Result<>{};
 }
 
+Task<Result<RegisteredKeys>> ReservationFencer::check_fenced(ReservationKey victim) {
+  CO_TRY(RegisteredKeys keys, co_await reservations_.read_keys());
+  if (!keys.contains(own_)) co_return own_key_lost();
+  if (keys.contains(victim)) co_return fail_device(EAGAIN, "key {:016x} came back", victim.value);
+  CO_TRY(ReservationState state, co_await reservations_.read_reservation());
+  if (state.type != ReservationType::write_exclusive_registrants_only)
+    co_return fail_device(EAGAIN, "the disk has no reservation any more, and keeps nobody from writing");
+  co_return keys;
+}
+
+Task<Result<>> ReservationFencer::verify(Member victim) {
+  Mutex::Guard turn = co_await turn_.lock();
+  if (planted(PlantedBug::pretended_fencing)) co_return Result<>{};
+  CO_TRY_VOID(co_await check_fenced(ReservationKey(key_of(victim))));
+  co_return Result<>{};
+}
+
 Task<Result<>> ReservationFencer::fence(Member victim) {
   Mutex::Guard turn = co_await turn_.lock();
   const ReservationKey key(key_of(victim));
@@ -106,12 +123,7 @@ Task<Result<>> ReservationFencer::fence(Member victim) {
   CO_TRY_VOID(co_await remove_key(key, aborted));
   // Somebody may have removed the key and not come to the rest.
   if (!aborted && !planted(PlantedBug::fencing_without_abort)) CO_TRY_VOID(co_await settle_in_flight());
-  CO_TRY(RegisteredKeys keys, co_await reservations_.read_keys());
-  if (!keys.contains(own_)) co_return own_key_lost();
-  if (keys.contains(key)) co_return fail_device(EAGAIN, "key {:016x} came back", key.value);
-  CO_TRY(ReservationState state, co_await reservations_.read_reservation());
-  if (state.type != ReservationType::write_exclusive_registrants_only)
-    co_return fail_device(EAGAIN, "the disk has no reservation any more, and keeps nobody from writing");
+  CO_TRY(RegisteredKeys keys, co_await check_fenced(key));
   log_.info("fenced {}: key {:016x} removed, generation {}", victim.describe(), key.value, keys.generation);
   co_return Result<>{};
 }

@@ -35,11 +35,13 @@ class ReservationFencer final : public cluster::Fencer {
   /// In place of admit(): the nexus is registered under this key already.
   void act_as(ReservationKey own) { own_ = own; }
   Task<Result<>> fence(Member victim) override;
+  Task<Result<>> verify(Member victim) override;
   Task<Result<>> maintain(Users users) override;
   Task<Result<>> leave(bool last) override;
   Task<Result<>> leave_in_force() override;
 
  private:
+  Task<Result<RegisteredKeys>> check_fenced(ReservationKey victim);
   Task<Result<>> register_own(ReservationKey key);
   Task<Result<>> register_again(const std::function<bool()>& certain);
   Task<Result<>> reserve_if_free();

@@ -166,10 +166,28 @@ Task<void> ClusterNode::replay_all() {
   changed_.notify_all();
 }
 
+/// The target may have restarted since and have forgotten it. EBADE: this node is fenced itself.
+Task<Result<>> ClusterNode::wait_until_fenced(Member dead) {
+  Result<> fenced = co_await environment_.fencer.verify(dead);
+  while (!fenced && fenced.error().code() != EBADE) {
+    if (ended_) co_return std::unexpected(*ended_);
+    log_.warning("{} can write again, its journal is not replayed yet: {}", dead.describe(), fenced.error().describe());
+    co_await environment_.executor.sleep_for(membership_->core().timing().heartbeat_interval);
+    if (ended_) co_return std::unexpected(*ended_);
+    fenced = co_await environment_.fencer.fence(dead);
+  }
+  co_return fenced;
+}
+
 Task<void> ClusterNode::recover_until_done(Member dead) {
   co_await journals_replayed_.wait();
   if (Result<> running = co_await lock_manager_->wait_until_running(); !running) co_return;
   recovery_of(dead).locks_running = environment_.executor.now();
+  if (Result<> fenced = co_await wait_until_fenced(dead); !fenced) {
+    co_await environment_.executor.yield();
+    fail(fenced.error().within("this node was fenced"));
+    co_return;
+  }
   while (!planted(PlantedBug::skipped_replay)) {
     auto report = co_await replay(JournalId(dead.node.value));
     if (report) {

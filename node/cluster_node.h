@@ -118,6 +118,7 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   Task<void> recover_until_done(Member dead);
   Task<Result<ReplayReport>> replay(JournalId journal);
   Task<void> maintain_fencing();
+  Task<Result<>> wait_until_fenced(Member dead);
   Task<void> watch_lease();
   std::optional<Error> stranger_in_view() const;
   std::vector<std::uint64_t> keys_of_slots(bool members) const;

@@ -38,7 +38,7 @@ Task<void> Client::run(std::uint32_t count) {
   directory.mode = 0755;
   directory.inode = made->attributes.inode;
   tree_.emplace(0, std::move(directory));
-  for (std::uint32_t i = 0; i < count && !disagreement_ && !failed_; ++i) {
+  for (std::uint32_t i = 0; i < count && !disagreement_ && !failed(); ++i) {
     Result<> done = co_await step();
     if (!done && !disagreement_ && !expected(done.error())) {
       disagreement_ = fmt::format("{}: operation {}: {}", name_, i, done.error().describe());
@@ -48,7 +48,7 @@ Task<void> Client::run(std::uint32_t count) {
     operations_.release(orphan, O_RDWR);
     operations_.forget(orphan, 1);
   }
-  if (disagreement_ || failed_) co_return;
+  if (disagreement_ || failed()) co_return;
   Result<> synced = co_await sync_all();
   if (!synced && !expected(synced.error()))
     disagreement_ = fmt::format("{}: sync: {}", name_, synced.error().describe());
@@ -56,8 +56,8 @@ Task<void> Client::run(std::uint32_t count) {
 
 bool Client::expected(const Error& error) {
   if (may_be_full_ && error.code() == ENOSPC) return true;
-  failed_ = may_fail_ && (error.code() == EIO || error.code() == EBADE);
-  return failed_;
+  if (may_fail_ && (error.code() == EIO || error.code() == EBADE)) failure_ = error;
+  return failed();
 }
 
 Task<Result<>> Client::take_contents(ModelNodeId file) {

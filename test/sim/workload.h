@@ -31,7 +31,8 @@ class Client {
   /// On a device that fails or keeps the node out, the first EIO or EBADE ends the client's work without a
   /// disagreement.
   void expect_failure() { may_fail_ = true; }
-  bool failed() const { return failed_; }
+  bool failed() const { return failure_.has_value(); }
+  const std::optional<Error>& failure() const { return failure_; }
   const std::optional<std::string>& disagreement() const { return disagreement_; }
   const std::string& name() const { return name_; }
 
@@ -120,7 +121,7 @@ class Client {
   std::vector<SyncPoint> syncs_;
   bool may_be_full_ = false;
   bool may_fail_ = false;
-  bool failed_ = false;
+  std::optional<Error> failure_;
   std::vector<BlockNo> orphans_;  ///< open, without a name
   std::optional<std::string> disagreement_;
 };

@@ -212,7 +212,8 @@ Task<void> User::private_tree() {
   co_await client.run(static_cast<std::uint32_t>(random_.between(10, 120)));
   if (client.disagreement()) simulation_.fail_run(fmt::format("node {}: {}", host_.name(), *client.disagreement()));
   if (client.failed() && !excused())
-    simulation_.fail_run(fmt::format("node {}: {} met an error", host_.name(), client.name()));
+    simulation_.fail_run(
+        fmt::format("node {}: {} met an error: {}", host_.name(), client.name(), client.failure()->describe()));
   tell(client.name(), client.failed() ? EIO : 0);
 }
 

@@ -230,6 +230,25 @@ TEST_CASE("registrations that the disk has lost are made anew") {
   CHECK(nodes.write(1) == 0);
 }
 
+TEST_CASE("that a node is fenced holds until the disk forgets it") {
+  Nodes nodes({.persist_through_power_loss = false});
+  nodes.admit(0);
+  nodes.admit(1);
+  const auto verify = [&] {
+    const Result<> done = nodes.run(nodes.fencers[0]->verify(kMembers[1]));
+    return done ? 0 : done.error().code();
+  };
+  CHECK(verify() == EAGAIN);
+  REQUIRE(nodes.fence(0, 1) == 0);
+  CHECK(verify() == 0);
+  nodes.disk.power_cut(PowerCut::Unstable::lost, 1);
+  CHECK(verify() == EBADE);
+  must(nodes.maintain(0, {nodes.key(0), nodes.key(1)}));
+  CHECK(verify() == EAGAIN);  // no reservation yet: the other member is waited for
+  must(nodes.maintain(0, {nodes.key(0)}));
+  CHECK(verify() == 0);
+}
+
 TEST_CASE("a registration made anew when others may have fenced the node is taken back") {
   Nodes nodes({.persist_through_power_loss = false});
   nodes.admit(0);
