@@ -217,9 +217,10 @@ Task<void> Filesystem::reclaim(InodeRef inode) {
   reclaim_slots_.release();
   if (freed) co_return;
   if (freed.error().code() == ESTALE) {
-    // Freed and used anew by another node.
-    if (inode->lookups == 0 && inode->opens == 0) inode->unlinked = inode->free_wanted = false;
-    co_return;
+    // Freed and used anew by another node, which may rely on this one to free what is there now.
+    if (inode->lookups != 0 || inode->opens != 0) co_return;
+    inode->unlinked = inode->free_wanted = false;
+    co_return co_await reclaim_left_over(inode->address());
   }
   volume_.log.error("inode {}: cannot free it: {}", inode->address().value, freed.error().describe());
   if (freed.error().kind() != ErrorKind::expected) volume_.withdraw(freed.error());
@@ -266,10 +267,15 @@ void Filesystem::another_node_left(const InodeRef& known) {
   reclaim_if_unused(known);
 }
 
+/// False for one that is in memory by chance: it may be what was at that address before.
+bool Filesystem::is_looked_after(const InodeRef& known) {
+  return known != nullptr && (known->unlinked || known->lookups != 0 || known->opens != 0);
+}
+
 /// A dinode in state unlinked that a dead node, or an earlier life of this one, had open.
 Task<void> Filesystem::reclaim_left_over(BlockNo address) {
   co_await environment_.executor.yield();  // the finder is in the middle of an operation
-  if (InodeRef known = inodes_->find(address)) co_return another_node_left(known);
+  if (InodeRef known = inodes_->find(address); is_looked_after(known)) co_return another_node_left(known);
   InodeRef inode;
   {
     auto state = co_await allocator_->state_of(address);
@@ -279,7 +285,7 @@ Task<void> Filesystem::reclaim_left_over(BlockNo address) {
     GlockRef glock = glocks_.get(GlockType::inode, address.value);
     auto holder = co_await glock->acquire(GlockMode::shared);
     if (!holder) co_return;
-    if (InodeRef known = inodes_->find(address)) co_return another_node_left(known);
+    if (InodeRef known = inodes_->find(address); is_looked_after(known)) co_return another_node_left(known);
     auto block = co_await cache_.read(glock->blocks(), address, ondisk::check_dinode);
     if (!block && block.error().kind() == ErrorKind::device) not_looked_at_.insert(address);
     if (!block) {

@@ -103,6 +103,7 @@ class Filesystem {
   Task<Result<bool>> may_free(Inode& inode, GlockHolder& iopen);
   Task<void> reclaim_left_over(BlockNo address);
   Task<void> look_again_at_left_over();
+  static bool is_looked_after(const InodeRef& known);
   void another_node_left(const InodeRef& known);
   Task<Result<>> reclaim_everything();
   Task<void> sweep_unlinked();

@@ -29,7 +29,7 @@ class Filesystem::Keeper final : public GlockKeeper {
 
   void iopen_wanted(BlockNo address) override {
     if (!fs_.volume_.writable() || fs_.reclaims_closed_) return;
-    if (InodeRef inode = fs_.inodes_->find(address))
+    if (InodeRef inode = fs_.inodes_->find(address); is_looked_after(inode))
       fs_.another_node_left(inode);
     else
       fs_.reclaims_->spawn(fs_.reclaim_left_over(address));

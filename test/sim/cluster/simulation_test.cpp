@@ -67,7 +67,7 @@ TEST_CASE("seeds in which nobody got on", "[simulation]") {
 TEST_CASE("seeds in which inodes were freed too early, or never", "[simulation]") {
   // 26: a second, belated look at whether an inode can be freed gave up the iopen glock of its successor in the block.
   // 229: who tried to free an inode while a dead node kept it from that took the dead for the one to try next.
-  for (const std::uint64_t seed : {26u, 188u, 229u, 1060u}) {
+  for (const std::uint64_t seed : {26u, 188u, 229u, 1060u, 1486u}) {
     INFO("replay with: corral-sim --seed " << seed << " --time 30");
     const SimulationReport report = run(seed, 30s);
     if (report.wrong) FAIL(*report.wrong);
