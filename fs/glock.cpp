@@ -158,6 +158,7 @@ Task<Result<std::optional<GlockHolder>>> Glock::attempt(GlockMode mode, LockHow 
   const bool by_way_of_unlocked = node_mode_ != GlockMode::unlocked && mode != GlockMode::exclusive;
   if (others_first || by_way_of_unlocked) co_return std::nullopt;
   changing_ = true;
+  if (node_mode_ == GlockMode::unlocked && !blocks_.empty()) co_await table_.cache_->release(blocks_);
   const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, how, {});
   changing_ = false;
   change_ended_.notify_all();

@@ -99,6 +99,8 @@ Task<void> Glock::promote(GlockMode mode) {
     co_return co_await come_down(GlockMode::unlocked);
   }
   changing_ = true;
+  // Nothing should be there. It would be of a time when others had the lock.
+  if (node_mode_ == GlockMode::unlocked && !blocks_.empty()) co_await table_.cache_->release(blocks_);
   ++table_.counters_.promotes;
   const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, LockHow::wait, {});
   changing_ = false;

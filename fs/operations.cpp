@@ -197,6 +197,12 @@ struct ListedName {
   DirectoryCookie next;
 };
 
+/// What is read while another node may change it must not be cached. A glock that is waited for, here or elsewhere, may
+/// be on its way down, with what is cached already forgotten.
+bool may_read_under(const Glock& glock) {
+  return !glock.overdue() && !glock.contended() && covers(glock.node_mode(), GlockMode::shared);
+}
+
 bool is_dot(std::string_view name) {
   return name == "." || name == "..";
 }
@@ -206,7 +212,6 @@ bool is_dot(std::string_view name) {
 /// at the end. What cannot be read shows when it is asked for.
 Task<DirectoryCookie> Operations::read_dinodes_ahead(const LockedInode& directory, DirectoryCookie cookie,
                                                      std::size_t entries) {
-  std::vector<BlockCache::Wanted> wanted;
   std::vector<GlockRef> glocks;
   std::size_t listed = 0;
   DirectoryCookie reached = 0;
@@ -214,17 +219,16 @@ Task<DirectoryCookie> Operations::read_dinodes_ahead(const LockedInode& director
     reached = next;
     if (!is_dot(name) && !fs_.volume().cache.contains(entry.address)) {
       GlockRef glock = fs_.volume().glocks.get(GlockType::inode, entry.address.value);
-      // What is read while another node may change it must not be cached. A glock that is waited for, here or
-      // elsewhere, may be on its way down, with what is cached already forgotten.
-      const bool stays = !glock->overdue() && !glock->contended();
-      if (stays && covers(glock->node_mode(), GlockMode::shared)) {
-        wanted.push_back({&glock->blocks(), entry.address});
-        glocks.push_back(std::move(glock));
-      }
+      if (may_read_under(*glock)) glocks.push_back(std::move(glock));
     }
     return ++listed < entries;
   };
   Result<> done = co_await fs_.directories().list(directory, cookie, collect);
+  std::vector<BlockCache::Wanted> wanted;
+  for (const GlockRef& glock : glocks) {
+    // It may have gone down while leaves were read.
+    if (may_read_under(*glock)) wanted.push_back({&glock->blocks(), BlockNo(glock->name().number)});
+  }
   fs_.volume().cache.read_ahead(std::move(wanted), ondisk::check_dinode);
   const bool at_end = !done || listed < entries;
   co_return at_end ? 0 : reached;

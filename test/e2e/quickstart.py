@@ -43,6 +43,7 @@ class QuickstartTest(unittest.TestCase):
         told = self.demo("--nodes", "2").stdout
         self.assertIn("Both find nothing wrong.", told)
         self.assertIn("my-vm2 comes back", told)
+        self.assertIn("for 2 nodes: 3 commands, no reboot", told)
         with open(self.log) as log:
             self.assertIn(log.read().splitlines()[-1], told)
         self.assertTrue(os.path.exists(os.path.join(self.folder, "my-vm1.log")))
