@@ -23,6 +23,7 @@ Task<Result<>> resize_stuffed(FileParts& parts, const LockedInode& inode, std::u
 }
 
 Task<Result<>> grow(FileParts& parts, const LockedInode& inode, std::uint64_t size) {
+  if (size > inode.size_bytes()) CO_TRY_VOID(co_await clear_behind_end(parts, inode));
   CO_TRY(Transaction transaction, co_await parts.volume.journal->begin({.blocks = 1, .revokes = 0}));
   auto& dinode = inode.modify(transaction);
   dinode.size = size;
@@ -76,6 +77,23 @@ Task<Result<>> shrink(FileParts& parts, const LockedInode& inode, std::uint64_t 
 }
 
 }  // namespace
+
+Task<Result<>> clear_behind_end(FileParts& parts, const LockedInode& inode) {
+  const std::uint64_t size = inode.size_bytes();
+  const std::uint64_t kept = parts.offset_in_block(size);
+  if (inode.is_stuffed() || kept == 0) co_return Result<>{};
+  CO_TRY(MappedRun run, co_await parts.tree.map(inode, FileBlock(parts.block_of(size)), 1));
+  if (run.is_hole()) co_return Result<>{};
+  CO_TRY_VOID(co_await parts.write_out.make_room());
+  FilePatch tail = FilePatch::zeros(parts, inode, size, parts.block_size() - kept);
+  CO_TRY_VOID(co_await tail.prepare());
+  tail.precede_commit();
+  CO_TRY(Transaction transaction,
+         co_await parts.volume.journal->begin({.blocks = std::max(1u, tail.log_blocks()), .revokes = 0}));
+  CO_TRY_VOID(co_await tail.store(&transaction));
+  if (DirtyData* dirty = inode.inode().dirty.get()) parts.write_out.data_added(*dirty);
+  co_return Result<>{};
+}
 
 Task<Result<>> set_file_size(FileParts& parts, const LockedInode& inode, std::uint64_t size) {
   CO_TRY_VOID(parts.volume.check_writable());

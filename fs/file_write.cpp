@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "fs/file_patch.h"
+#include "fs/file_size.h"
 
 namespace corral {
 
@@ -50,6 +51,9 @@ class FileWrite {
     const std::uint64_t stuffed_bytes = parts_.volume.geometry.stuffed_bytes();
     if (inode_.is_stuffed() && data.size() <= stuffed_bytes && offset <= stuffed_bytes - data.size())
       co_return co_await write_stuffed(offset, data);
+    // A patch of the last block itself clears what it does not cover.
+    if (parts_.block_of(offset) > parts_.block_of(inode_.size_bytes()))
+      CO_TRY_VOID(co_await clear_behind_end(parts_, inode_));
     data = data.first(piece_bytes(offset, data.size()));
     const FileRange blocks = parts_.blocks_of(offset, data.size());
     CO_TRY(MetadataTree::Cost cost,
