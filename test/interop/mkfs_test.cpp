@@ -200,34 +200,6 @@ TEST_CASE("fsck.gfs2 finds nothing to say about volumes that corral grow has mad
   }
 }
 
-TEST_CASE("the kernel uses what corral grow has added, and the two grow a volume by turns", "[interop][uml]") {
-  std::list<Image> images;
-  std::string disks;
-  for (const Shape& shape : kSmallerThanDevice) {
-    images.emplace_back(shape);
-    grow(images.back(), "resource groups added");
-    disks += " -d " + images.back().path();
-  }
-  const auto used = run_uml("-t 1500" + disks, fmt::format("use-volumes {}", images.size()));
-  if (!used) return;
-  INFO(used->output);
-  REQUIRE(used->exit_code == 0);
-  for (const Image& image : images) {
-    check_clean(image, "grown by Corral, used by the kernel");
-    std::filesystem::resize_file(image.path(), 900 * kMiB);
-  }
-  const auto grown = run_uml("-t 1500" + disks, fmt::format("grow-volumes {}", images.size()));
-  REQUIRE(grown);
-  INFO(grown->output);
-  REQUIRE(grown->exit_code == 0);
-  for (const Image& image : images) {
-    check_clean(image, "grown by Corral, then by the kernel");
-    std::filesystem::resize_file(image.path(), 1100 * kMiB);
-    grow(image, "resource groups added");
-    grow(image, "nothing to add");
-  }
-}
-
 TEST_CASE("the kernel mounts no volume that is ours", "[interop][uml]") {
   const Image image({4096, 2, 8, kGiB}, "lock_corral");
   const auto result = run_uml("-t 600 -d " + image.path(), "refuse-volume");
