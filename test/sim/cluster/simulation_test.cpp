@@ -101,7 +101,8 @@ TEST_CASE("what a block was before is not a part of a journaled file", "[simulat
   if (report.wrong) FAIL(*report.wrong);
 }
 
-TEST_CASE("what a dead node wrote behind the end of a file does not come to light when the file grows", "[simulation]") {
+TEST_CASE("what a dead node wrote behind the end of a file does not come to light when the file grows",
+          "[simulation]") {
   INFO("replay with: corral-sim --seed 1722 --time 30");
   const SimulationReport report = run(1722, 30s);
   if (report.wrong) FAIL(*report.wrong);
