@@ -79,7 +79,8 @@ namespace {
 /// Blocks of a file that was journaled are known to the block cache, which no other file's are: takes them out.
 Task<Result<>> forget_cached(FileParts& parts, const LockedInode& inode) {
   constexpr std::uint64_t kRunBlocks = 1024;
-  const FileRange all{0, parts.volume.geometry.blocks_for(inode.size_bytes())};
+  // fallocate makes blocks behind the end as well.
+  const FileRange all{0, parts.volume.geometry.blocks_for(kMaxFileBytes)};
   for (std::uint64_t block = 0; block < all.end;) {
     CO_TRY(MappedRun run, co_await parts.tree.map(inode, FileBlock(block), all.end - block));
     block += run.length;

@@ -103,9 +103,12 @@ TEST_CASE("what a block was before is not a part of a journaled file", "[simulat
 
 TEST_CASE("what a dead node wrote behind the end of a file does not come to light when the file grows",
           "[simulation]") {
-  INFO("replay with: corral-sim --seed 1722 --time 30");
-  const SimulationReport report = run(1722, 30s);
-  if (report.wrong) FAIL(*report.wrong);
+  // 1720: and what was journaled there is forgotten when the file is journaled no more.
+  for (const std::uint64_t seed : {1720u, 1722u}) {
+    INFO("replay with: corral-sim --seed " << seed << " --time 30");
+    const SimulationReport report = run(seed, 30s);
+    if (report.wrong) FAIL(*report.wrong);
+  }
 }
 
 TEST_CASE("a fenced node's answer that comes when its disk does is no answer", "[simulation]") {

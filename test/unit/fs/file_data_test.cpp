@@ -604,6 +604,54 @@ TEST_CASE("a file changes between ordered and journaled data and back", "[file_d
   REQUIRE(fsck_gfs2(disk.contents()) == "");
 }
 
+TEST_CASE("journaled blocks behind a file's end are forgotten as well when it is journaled no more", "[file_data]") {
+  SimulatedDisk disk(formatted_volume(1024, 64));
+  const AlignedBuffer head = pattern(5'000, 1);
+  const AlignedBuffer rest = pattern(60'000, 2);
+  MountedVolume volume(disk);
+  const BlockNo file = volume.create("file");
+  must(write(volume, file, 0, head));
+  must(volume.run(volume.operations().set_flags(file, FS_JOURNAL_DATA_FL, {})));
+  for (int mode : {0, FALLOC_FL_ZERO_RANGE})
+    must(volume.run(volume.operations().fallocate(file, mode | FALLOC_FL_KEEP_SIZE, 10'300, 49'000)));
+  must(volume.run(volume.operations().set_flags(file, 0, {})));
+  must(write(volume, file, head.size(), rest));
+  must(volume.run(volume.operations().set_flags(file, FS_JOURNAL_DATA_FL, {})));
+  CHECK(equal(volume.read(file, head.size(), rest.size()), rest));
+  volume.unmount();
+  CHECK(fsck_gfs2(disk.contents()) == "");
+}
+
+TEST_CASE("a file that grows beyond its last block shows zeros there, whatever stood in the block", "[file_data]") {
+  SimulatedDisk disk(formatted_volume(1024, 64));
+  BlockNo file;
+  {
+    MountedVolume volume(disk);
+    file = volume.create("file");
+    must(write(volume, file, 0, pattern(5'000, 1)));
+    must(fsync(volume, file));
+    // The node dies after the data has landed, before the size is committed.
+    must(write(volume, file, 5'000, pattern(100, 2)));
+    must(volume.run(volume.data().write_back_all()));
+  }
+  disk.power_cut(PowerCut::Unstable::landed, 1);
+  MountedVolume volume(disk);
+  file = volume.find("file");
+  REQUIRE(volume.read(file, 0, 6'000).size() == 5'000);
+  SECTION("by a write") {
+    must(write(volume, file, 9'000, pattern(8, 3)));
+  }
+  SECTION("by truncation") {
+    AttributeChange change;
+    change.size_bytes = 9'008;
+    must(volume.run(volume.operations().set_attributes(file, change, {})));
+  }
+  const std::vector<std::byte> gap = volume.read(file, 5'000, 4'000);
+  CHECK(gap.size() == 4'000);
+  CHECK(std::ranges::all_of(gap, [](std::byte one) { return one == std::byte{0}; }));
+  volume.unmount();
+}
+
 TEST_CASE("journaled data that looks like metadata survives a crash", "[file_data]") {
   SimulatedDisk disk(formatted_volume(1024, 64));
   AlignedBuffer data(40 * 1024);
