@@ -9,13 +9,13 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/file_descriptor.h"
+#include "base/process_start.h"
 #include "base/sync.h"
 
 namespace corral {
@@ -30,34 +30,6 @@ Result<Pipe> make_pipe() {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return fail(errno, "cannot make a pipe: {}", std::strerror(errno));
   return Pipe{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
-}
-
-/// A process in a group of its own, all signals as they are by default.
-Result<pid_t> start(const std::string& path, int input, int output) {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
-  posix_spawnattr_init(&attributes);
-  sigset_t signals;
-  sigemptyset(&signals);
-  posix_spawnattr_setsigmask(&attributes, &signals);
-  sigfillset(&signals);
-  posix_spawnattr_setsigdefault(&attributes, &signals);
-  posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  std::array<char*, 2> arguments{const_cast<char*>(path.c_str()), nullptr};
-  std::string search = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-  std::string locale = "LC_ALL=C";
-  std::array<char*, 3> environment{search.data(), locale.data(), nullptr};
-  pid_t child = 0;
-  const int error = posix_spawn(&child, path.c_str(), &actions, &attributes, arguments.data(), environment.data());
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return fail(error, "{}: {}", path, std::strerror(error));
-  return child;
 }
 }  // namespace
 
@@ -157,7 +129,10 @@ Task<Result<ProgramRun>> SpawnedPrograms::run(std::string path, std::string inpu
   // A pipe takes that much at once. Before the child can be gone: nobody to read it would be a signal.
   if (write(to.in.get(), input.data(), input.size()) != static_cast<ssize_t>(input.size()))
     co_return fail(errno, "{}: cannot hand over its input: {}", path, std::strerror(errno));
-  CO_TRY(const pid_t pid, start(path, to.out.get(), from.in.get()));
+  CO_TRY(const pid_t pid, start_process(path, {.environment = {{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}},
+                                               .input = to.out.get(),
+                                               .output = from.in.get(),
+                                               .own_group = true}));
   to = Pipe{FileDescriptor(), FileDescriptor()};
   from.in = FileDescriptor();
   Child child(*this, pid, std::move(from.out));

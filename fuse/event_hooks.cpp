@@ -10,12 +10,12 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file_descriptor.h"
+#include "base/process_start.h"
 #include "base/result.h"
 
 namespace corral {
@@ -32,28 +32,6 @@ std::vector<std::string> programs_in(const std::string& folder) {
   }
   std::ranges::sort(programs);
   return programs;
-}
-
-/// The process with the pipe's end as its standard input, all signals as they are by default.
-Result<pid_t> start(const std::string& program, const std::string& event, int input) {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO);
-  posix_spawnattr_init(&attributes);
-  sigset_t signals;
-  sigemptyset(&signals);
-  posix_spawnattr_setsigmask(&attributes, &signals);
-  sigfillset(&signals);
-  posix_spawnattr_setsigdefault(&attributes, &signals);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  std::array<char*, 3> arguments{const_cast<char*>(program.c_str()), const_cast<char*>(event.c_str()), nullptr};
-  pid_t child = 0;
-  const int error = posix_spawn(&child, program.c_str(), &actions, &attributes, arguments.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return fail(error, "{}: {}", program, std::strerror(error));
-  return child;
 }
 
 Result<> wait_for(pid_t child, const std::string& program) {
@@ -75,7 +53,7 @@ Result<> run_program(const std::string& program, const std::string& event, const
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return fail(errno, "pipe: {}", std::strerror(errno));
   FileDescriptor out(ends[0]);
   FileDescriptor in(ends[1]);
-  TRY(const pid_t child, start(program, event, out.get()));
+  TRY(const pid_t child, start_process(program, {.arguments = {event}, .input = out.get()}));
   out = FileDescriptor();
   // A pipe takes far more than an event at once; who does not read it is no error.
   const std::string line = json + "\n";
