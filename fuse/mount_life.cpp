@@ -1,7 +1,6 @@
 #include "fuse/mount_life.h"
 
-#include <sys/random.h>
-
+#include "base/system_random.h"
 #include "disk/open_device.h"
 #include "fuse/caller_groups.h"
 
@@ -10,12 +9,6 @@ namespace corral {
 namespace {
 /// Lock protocol of volumes whose nodes are Corral mounts; every other one is somebody else's cluster, or none.
 constexpr const char* kClusterProtocol = "lock_corral";
-
-std::uint64_t random_seed() {
-  std::uint64_t seed = 0;
-  if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) return 1;
-  return seed;
-}
 }  // namespace
 
 MountLife::MountLife(EventLoop& loop, const MountArguments& arguments, LogSink& log)

@@ -2,9 +2,8 @@
 
 #include <csignal>
 
-#include <sys/random.h>
-
 #include "base/log.h"
+#include "base/system_random.h"
 #include "cluster/sole_use.h"
 #include "fuse/mount_commands.h"
 #include "tools/corral/mounts.h"
@@ -12,12 +11,6 @@
 namespace corral {
 
 namespace {
-
-std::uint64_t random_seed() {
-  std::uint64_t seed = 0;
-  if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) return 1;
-  return seed;
-}
 
 Task<Result<>> work_mounted(Filesystem::Environment environment, MountOptions options, const SoleVolume::Work& work) {
   CO_TRY(std::unique_ptr<Filesystem> filesystem, co_await Filesystem::mount(environment, std::move(options)));
