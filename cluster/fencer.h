@@ -31,6 +31,7 @@ constexpr FencingWay way_of_key(std::uint64_t key) {
   return low ? FencingWay::agent : FencingWay::reservations;
 }
 
+/// What has a default need not be overridden by a way of fencing that keeps nothing at the disk.
 class Fencer {
  public:
   virtual ~Fencer() = default;
@@ -38,7 +39,7 @@ class Fencer {
   /// The key of a node's life: a function of cluster, node, incarnation and way.
   virtual std::uint64_t key_of(Member member) const = 0;
   /// Lets this process write to the disk as that member, in place of any member it was before.
-  virtual Task<Result<>> admit(Member self) = 0;
+  virtual Task<Result<>> admit(Member) { co_return Result<>{}; }
   /// Returns when no write of that life can land any more, verified; success also where its key was gone already, for a
   /// key is only removed by this. EBADE: this process has lost its own key, and has fenced nobody. EINPROGRESS:
   /// somebody else has yet to act, whom the error names. These and other errors: try again, as long as the life is to
@@ -56,9 +57,9 @@ class Fencer {
   };
   /// To be called now and then while this process is a member: keeps the way of fencing in force although nodes come
   /// and go. EBADE as above.
-  virtual Task<Result<>> maintain(Users users) = 0;
+  virtual Task<Result<>> maintain(Users) { co_return Result<>{}; }
   /// Gives this process's key up, orderly. `last`: no other node has a slot, so that nothing needs to be kept in force.
-  virtual Task<Result<>> leave(bool last) = 0;
+  virtual Task<Result<>> leave([[maybe_unused]] bool last) { co_return Result<>{}; }
   /// The same where no other node has a slot, but a life that was fenced may still have writes on their way: what keeps
   /// them off the disk stays in force.
   virtual Task<Result<>> leave_in_force() { return leave(false); }

@@ -239,7 +239,6 @@ class MembershipCore {
   bool has_to_wait(Member joiner) const;
   std::optional<MembershipMessage> objection_to(Member joiner, const Joiner& state) const;
   void fence(Member victim);
-  void check_fenced(const Scan& scan);
   std::vector<Member> wanted_members() const;
   void drive_change(std::vector<Member> wanted);
   void drive_recovery();

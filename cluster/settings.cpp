@@ -69,14 +69,13 @@ Result<> set_fence(Settings& settings, std::string_view value) {
 /// What the options must not say is what would turn another host off than the one that is meant, and what nobody but
 /// the device's owner should read.
 Result<> check_agent_option(std::string_view option) {
-  constexpr std::array<std::string_view, 3> kOfNode{"plug", "port", "nodename"};
   constexpr std::array<std::string_view, 2> kSecret{"passwd", "password"};
   const std::size_t equals = option.find('=');
   const std::string_view key = option.substr(0, equals);
   if (equals == std::string_view::npos || key.empty())
     return fail(EINVAL, "fence-agent-options: '{}': must be key=value", option);
   if (key == "action") return fail(EINVAL, "fence-agent-options: 'action' is not for them to say");
-  if (std::ranges::find(kOfNode, key) != kOfNode.end() && !option.contains(kNodePlaceholder))
+  if (std::ranges::find(kNodeOptions, key) != kNodeOptions.end() && !option.contains(kNodePlaceholder))
     return fail(EINVAL,
                 "fence-agent-options: '{}': must contain {}, or every node's fencing would turn the same one off",
                 option, kNodePlaceholder);

@@ -1,6 +1,7 @@
 /// The cluster's settings as operators name and write them.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +22,8 @@ Result<Settings> with_setting(Settings settings, std::string_view name, std::str
 
 /// In a value of the fence agent's options it stands for the name of the node that is to be fenced.
 constexpr std::string_view kNodePlaceholder = "{node}";
+/// The agent's options that name that node.
+constexpr std::array<std::string_view, 3> kNodeOptions{"plug", "port", "nodename"};
 /// The words of "fence-agent-options", each "key=value".
 std::vector<std::string_view> agent_options(std::string_view options);
 

@@ -6,20 +6,20 @@
 
 #include "base/result.h"
 #include "base/task.h"
-#include "cluster/area.h"
+#include "fence/fencing.h"
 
 namespace corral {
 
 struct SeenLife {
   /// The node's name; empty where the slot says nothing of this life any more.
   std::string name;
-  /// Why it is known to write nothing more, for people; empty where that is not known. Either an operator has said so
-  /// (corral fence ack), and its heart has not beaten since; or a later life of its node has a slot, or is the one that
-  /// asks, which does not begin before the last one has ended.
-  std::string ended;
+  /// It is known to write nothing more. Either an operator has said so (corral fence ack), and its heart has not beaten
+  /// since; or a later life of its node has a slot, or is the one that asks, which does not begin before the last one
+  /// has ended.
+  bool ended = false;
 };
 
-/// Looks at the area. `own_name` is that of the node that asks.
-Task<Result<SeenLife>> look_at_life(cluster::ClusterArea area, Member life, std::string own_name);
+/// Looks at the area; where the life has ended the log says that it is fenced, and why. The parts outlive the task.
+Task<Result<SeenLife>> look_at_life(const FencingParts& parts, Member life);
 
 }  // namespace corral

@@ -1,7 +1,6 @@
 #include "fence/agent_fencer.h"
 
 #include <algorithm>
-#include <array>
 #include <sstream>
 #include <utility>
 
@@ -15,9 +14,6 @@ namespace {
 constexpr int kDone = 0;
 constexpr int kOn = 0;
 constexpr int kOff = 2;
-
-/// Where the options say one of these they know better.
-constexpr std::array<std::string_view, 3> kNodeOptions{"plug", "port", "nodename"};
 
 std::string with_node(std::string_view option, std::string_view node) {
   std::string text(option);
@@ -41,7 +37,8 @@ std::string agent_input(std::string_view options, std::string_view action, std::
   const std::vector<std::string_view> given = cluster::agent_options(options);
   for (const std::string_view option : given)
     input += with_node(option, node) + '\n';
-  for (const std::string_view key : kNodeOptions) {
+  for (const std::string_view key : cluster::kNodeOptions) {
+    // Where the options say one of these they know better.
     const bool said = std::ranges::any_of(
         given, [key](std::string_view option) { return option.substr(0, option.find('=')) == key; });
     if (!said) input += fmt::format("{}={}\n", key, node);
@@ -52,18 +49,11 @@ std::string agent_input(std::string_view options, std::string_view action, std::
 AgentFencer::AgentFencer(FencingParts parts, cluster::Header header, std::string program)
     : parts_(std::move(parts)), header_(std::move(header)), program_(std::move(program)) {}
 
-Task<Result<>> AgentFencer::admit(Member) {
-  co_return Result<>{};
-}
-
 Task<Result<>> AgentFencer::fence(Member victim) {
   if (const auto next = next_attempt_.find(victim); next != next_attempt_.end())
     co_await parts_.executor.sleep_until(next->second);
-  CO_TRY(const SeenLife seen, co_await look_at_life(parts_.area, victim, parts_.node_name));
-  if (!seen.ended.empty()) {
-    parts_.log.info("fenced {}: {}", victim.describe(), seen.ended);
-    co_return Result<>{};
-  }
+  CO_TRY(const SeenLife seen, co_await look_at_life(parts_, victim));
+  if (seen.ended) co_return Result<>{};
   const std::string& device = parts_.area.device().name();
   if (seen.name.empty())
     co_return fail(EINPROGRESS,
@@ -103,14 +93,6 @@ Task<Result<int>> AgentFencer::run(std::string_view action, std::string node) {
   for (std::string line; std::getline(lines, line);)
     parts_.log.info("{}: {}", program_, line);
   co_return done.exit_status;
-}
-
-Task<Result<>> AgentFencer::maintain(Users) {
-  co_return Result<>{};
-}
-
-Task<Result<>> AgentFencer::leave(bool) {
-  co_return Result<>{};
 }
 
 }  // namespace corral

@@ -31,10 +31,7 @@ class AgentFencer final : public cluster::Fencer {
   AgentFencer(FencingParts parts, cluster::Header header, std::string program);
 
   std::uint64_t key_of(Member member) const override { return fencing_key(header_.cluster, member, FencingWay::agent); }
-  Task<Result<>> admit(Member self) override;
   Task<Result<>> fence(Member victim) override;
-  Task<Result<>> maintain(Users users) override;
-  Task<Result<>> leave(bool last) override;
 
  private:
   Task<Result<>> turn_off(std::string node);

@@ -16,10 +16,6 @@ Task<Result<>> LifeFencer::fence(Member victim) {
   co_return Result<>{};
 }
 
-Task<Result<>> LifeFencer::maintain(Users) {
-  co_return Result<>{};
-}
-
 Task<Result<>> LifeFencer::leave(bool) {
   if (!self_.incarnation) co_return Result<>{};
   CO_TRY_VOID(locks_.give_up(key_of(self_)));

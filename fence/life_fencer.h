@@ -18,7 +18,6 @@ class LifeFencer final : public cluster::Fencer {
   std::uint64_t key_of(Member member) const override { return fencing_key(cluster_, member, FencingWay::life_locks); }
   Task<Result<>> admit(Member self) override;
   Task<Result<>> fence(Member victim) override;
-  Task<Result<>> maintain(Users users) override;
   Task<Result<>> leave(bool last) override;
 
  private:

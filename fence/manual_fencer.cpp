@@ -4,16 +4,9 @@
 
 namespace corral {
 
-Task<Result<>> ManualFencer::admit(Member) {
-  co_return Result<>{};
-}
-
 Task<Result<>> ManualFencer::fence(Member victim) {
-  CO_TRY(const SeenLife seen, co_await look_at_life(parts_.area, victim, parts_.node_name));
-  if (!seen.ended.empty()) {
-    parts_.log.info("fenced {}: {}", victim.describe(), seen.ended);
-    co_return Result<>{};
-  }
+  CO_TRY(const SeenLife seen, co_await look_at_life(parts_, victim));
+  if (seen.ended) co_return Result<>{};
   const std::string& device = parts_.area.device().name();
   if (seen.name.empty())
     co_return fail(EINPROGRESS,
@@ -24,14 +17,6 @@ Task<Result<>> ManualFencer::fence(Member victim) {
                  "waiting for an operator: make sure that node {0} is off, or cut off from the disk, and then say so: "
                  "corral fence ack {1} {0}",
                  seen.name, device);
-}
-
-Task<Result<>> ManualFencer::maintain(Users) {
-  co_return Result<>{};
-}
-
-Task<Result<>> ManualFencer::leave(bool) {
-  co_return Result<>{};
 }
 
 }  // namespace corral

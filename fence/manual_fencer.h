@@ -11,10 +11,7 @@ class ManualFencer final : public cluster::Fencer {
   ManualFencer(FencingParts parts, cluster::Uuid cluster) : parts_(std::move(parts)), cluster_(cluster) {}
 
   std::uint64_t key_of(Member member) const override { return fencing_key(cluster_, member, FencingWay::manual); }
-  Task<Result<>> admit(Member self) override;
   Task<Result<>> fence(Member victim) override;
-  Task<Result<>> maintain(Users users) override;
-  Task<Result<>> leave(bool last) override;
 
  private:
   FencingParts parts_;

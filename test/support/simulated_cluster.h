@@ -127,7 +127,6 @@ class NodeFencer final : public cluster::Fencer {
     co_await latency();
     co_return Result<>{};
   }
-  Task<Result<>> maintain(Users) override { co_return Result<>{}; }
   Task<Result<>> leave(bool) override {
     shared_.keys.erase(device_.key);
     co_return Result<>{};
