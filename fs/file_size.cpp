@@ -52,17 +52,24 @@ Task<Result<>> grow_unstuffing(FileParts& parts, const LockedInode& inode, std::
   co_return Result<>{};
 }
 
+/// Zeros from there to the end of the block it lies in, ready to be stored ahead of the commit of a new size; none
+/// where a block begins there, or a hole is.
+Task<Result<>> clear_block_from(FileParts& parts, const LockedInode& inode, std::uint64_t offset,
+                                std::optional<FilePatch>& patch) {
+  const std::uint64_t kept = parts.offset_in_block(offset);
+  if (kept == 0) co_return Result<>{};
+  CO_TRY(MappedRun run, co_await parts.tree.map(inode, FileBlock(parts.block_of(offset)), 1));
+  if (run.is_hole()) co_return Result<>{};
+  patch.emplace(FilePatch::zeros(parts, inode, offset, parts.block_size() - kept));
+  CO_TRY_VOID(co_await patch->prepare());
+  patch->precede_commit();
+  co_return Result<>{};
+}
+
 Task<Result<>> shrink(FileParts& parts, const LockedInode& inode, std::uint64_t size) {
   // The rest of the last block must read as zeros if the file grows again.
   std::optional<FilePatch> tail;
-  if (std::uint64_t kept = parts.offset_in_block(size); kept != 0) {
-    CO_TRY(MappedRun run, co_await parts.tree.map(inode, FileBlock(parts.block_of(size)), 1));
-    if (!run.is_hole()) {
-      tail.emplace(FilePatch::zeros(parts, inode, size, parts.block_size() - kept));
-      CO_TRY_VOID(co_await tail->prepare());
-      tail->precede_commit();
-    }
-  }
+  CO_TRY_VOID(co_await clear_block_from(parts, inode, size, tail));
   {
     const std::uint32_t log_blocks = 1 + (tail ? tail->log_blocks() : 0);
     CO_TRY(Transaction transaction, co_await parts.volume.journal->begin({.blocks = log_blocks, .revokes = 0}));
@@ -79,18 +86,14 @@ Task<Result<>> shrink(FileParts& parts, const LockedInode& inode, std::uint64_t 
 }  // namespace
 
 Task<Result<>> clear_behind_end(FileParts& parts, const LockedInode& inode) {
-  const std::uint64_t size = inode.size_bytes();
-  const std::uint64_t kept = parts.offset_in_block(size);
-  if (inode.is_stuffed() || kept == 0) co_return Result<>{};
-  CO_TRY(MappedRun run, co_await parts.tree.map(inode, FileBlock(parts.block_of(size)), 1));
-  if (run.is_hole()) co_return Result<>{};
+  if (inode.is_stuffed()) co_return Result<>{};
+  std::optional<FilePatch> tail;
+  CO_TRY_VOID(co_await clear_block_from(parts, inode, inode.size_bytes(), tail));
+  if (!tail) co_return Result<>{};
   CO_TRY_VOID(co_await parts.write_out.make_room());
-  FilePatch tail = FilePatch::zeros(parts, inode, size, parts.block_size() - kept);
-  CO_TRY_VOID(co_await tail.prepare());
-  tail.precede_commit();
   CO_TRY(Transaction transaction,
-         co_await parts.volume.journal->begin({.blocks = std::max(1u, tail.log_blocks()), .revokes = 0}));
-  CO_TRY_VOID(co_await tail.store(&transaction));
+         co_await parts.volume.journal->begin({.blocks = std::max(1u, tail->log_blocks()), .revokes = 0}));
+  CO_TRY_VOID(co_await tail->store(&transaction));
   if (DirtyData* dirty = inode.inode().dirty.get()) parts.write_out.data_added(*dirty);
   co_return Result<>{};
 }

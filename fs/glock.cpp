@@ -157,10 +157,7 @@ Task<Result<std::optional<GlockHolder>>> Glock::attempt(GlockMode mode, LockHow 
   const bool others_first = !queue_.empty() || changing_ || demote_to_ || !compatible_with_holders(mode);
   const bool by_way_of_unlocked = node_mode_ != GlockMode::unlocked && mode != GlockMode::exclusive;
   if (others_first || by_way_of_unlocked) co_return std::nullopt;
-  changing_ = true;
-  if (node_mode_ == GlockMode::unlocked && !blocks_.empty()) co_await table_.cache_->release(blocks_);
-  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, how, {});
-  changing_ = false;
+  const LockAnswer answer = co_await ask_for(mode, how);
   change_ended_.notify_all();
   if (table_.refusing_) co_return fail(EIO);
   std::optional<GlockHolder> holder;

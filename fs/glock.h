@@ -147,6 +147,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   void advance();
   Task<void> run_changes();
   Task<void> change_once();
+  Task<LockAnswer> ask_for(GlockMode mode, LockHow how);
   Task<void> promote(GlockMode mode);
   Task<void> come_down(GlockMode to);
   Task<void> demote(GlockMode to);

@@ -93,17 +93,23 @@ Task<void> Glock::come_down(GlockMode to) {
   co_await demote(to);
 }
 
+/// For more than the node has.
+Task<LockAnswer> Glock::ask_for(GlockMode mode, LockHow how) {
+  changing_ = true;
+  // Nothing should be there. It would be of a time when others had the lock.
+  if (node_mode_ == GlockMode::unlocked && !blocks_.empty()) co_await table_.cache_->release(blocks_);
+  LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, how, {});
+  changing_ = false;
+  co_return answer;
+}
+
 Task<void> Glock::promote(GlockMode mode) {
   // Nothing but exclusive can be had on top of another mode.
   if (node_mode_ != GlockMode::unlocked && mode != GlockMode::exclusive) {
     co_return co_await come_down(GlockMode::unlocked);
   }
-  changing_ = true;
-  // Nothing should be there. It would be of a time when others had the lock.
-  if (node_mode_ == GlockMode::unlocked && !blocks_.empty()) co_await table_.cache_->release(blocks_);
   ++table_.counters_.promotes;
-  const LockAnswer answer = co_await table_.lock_space_.change(name_, node_mode_, mode, LockHow::wait, {});
-  changing_ = false;
+  const LockAnswer answer = co_await ask_for(mode, LockHow::wait);
   switch (answer.outcome) {
     case LockOutcome::granted:
       note_granted(mode, answer.value);
