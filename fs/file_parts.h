@@ -30,9 +30,6 @@ struct FileParts {
   }
 };
 
-/// BlockCheck of journaled data, which has no header that could be checked.
-Result<> accept_file_data(std::span<const std::byte> bytes, BlockNo number, const ondisk::Geometry& geometry);
-
 /// FileData::read().
 Task<Result<std::size_t>> read_file(FileParts& parts, const LockedInode& inode, std::uint64_t offset,
                                     std::span<std::byte> out);

@@ -19,7 +19,7 @@ Task<Result<AlignedBuffer>> FilePatch::read_base(std::uint64_t block) {
   CO_TRY(MappedRun run, co_await parts_.tree.map(inode_, FileBlock(block), 1));
   if (run.is_hole()) co_return AlignedBuffer();
   if (inode_.is_journaled_data()) {
-    CO_TRY(BlockRef held, co_await parts_.volume.cache.read(inode_.owner(), run.start, accept_file_data));
+    CO_TRY(BlockRef held, co_await parts_.volume.cache.read(inode_.owner(), run.start, accept_data));
     held_.push_back(std::move(held));
     co_return AlignedBuffer();
   }

@@ -8,10 +8,6 @@
 
 namespace corral {
 
-Result<> accept_file_data(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) {
-  return {};
-}
-
 namespace {
 
 /// Reads of one request that run at the same time.
@@ -59,9 +55,9 @@ Task<Result<>> read_journaled(FileParts& parts, const LockedInode& inode, Mapped
   std::vector<BlockNo> blocks;
   for (std::uint64_t i = 0; i < run.length; ++i)
     blocks.push_back(run.start + i);
-  if (blocks.size() > 1) parts.volume.cache.read_ahead(inode.owner(), blocks, accept_file_data);
+  if (blocks.size() > 1) parts.volume.cache.read_ahead(inode.owner(), blocks, accept_data);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    CO_TRY(BlockRef block, co_await parts.volume.cache.read(inode.owner(), blocks[i], accept_file_data));
+    CO_TRY(BlockRef block, co_await parts.volume.cache.read(inode.owner(), blocks[i], accept_data));
     std::ranges::copy(block->bytes(), out.begin() + i * parts.block_size());
   }
   co_return Result<>{};

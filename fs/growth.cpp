@@ -22,11 +22,6 @@ constexpr std::size_t kGroupsAtOnce = 1024;
 
 constexpr std::uint64_t kEntryBytes = sizeof(ResourceGroupIndexEntry);
 
-/// Nothing about a block of entries can be wrong by itself.
-Result<> check_nothing(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) {
-  return {};
-}
-
 std::vector<ResourceGroupIndexEntry> entries_of(std::span<const PlannedGroup> groups) {
   std::vector<ResourceGroupIndexEntry> entries;
   for (const PlannedGroup& group : groups)
@@ -139,7 +134,7 @@ Task<Result<>> Allocator::Impl::append_to_index(const LockedInode& inode, std::s
   for (std::uint32_t i = 0; i < count; ++i) {
     CO_TRY(const MappedRun run, co_await tree.map(inode, first + i, 1));
     if (run.is_hole()) continue;
-    CO_TRY(blocks[i], co_await volume.cache.read(inode.owner(), run.start, check_nothing));
+    CO_TRY(blocks[i], co_await volume.cache.read(inode.owner(), run.start, accept_data));
   }
   CO_TRY(Transaction transaction,
          co_await volume.journal->begin(

@@ -18,11 +18,6 @@ std::uint64_t offset_of(QuotaId id) {
   return id.record() * kRecordBytes;
 }
 
-/// Nothing about a block of records can be wrong.
-Result<> check_nothing(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) {
-  return {};
-}
-
 /// Where a record lies in the file's blocks.
 struct RecordBlocks {
   FileBlock first;
@@ -100,7 +95,7 @@ Task<Result<std::map<std::uint64_t, ondisk::Quota>>> QuotaFile::read_all() {
   for (FileBlock at; at.value < volume_.geometry.blocks_for(size);) {
     CO_TRY(const MappedRun run, co_await tree_.map(inode, at, volume_.geometry.blocks_for(size) - at.value));
     for (std::uint64_t i = 0; i < run.length && !run.is_hole(); ++i) {
-      CO_TRY(const BlockRef block, co_await volume_.cache.read(inode.owner(), run.start + i, check_nothing));
+      CO_TRY(const BlockRef block, co_await volume_.cache.read(inode.owner(), run.start + i, accept_data));
       const std::uint64_t offset = (at.value + i) << shift;
       add_records(records, offset, block->bytes().first(std::min<std::uint64_t>(block->bytes().size(), size - offset)));
       if (records.size() > kMostRecords)
@@ -118,7 +113,7 @@ Task<Result<std::vector<BlockRef>>> QuotaFile::record_blocks(const LockedInode& 
   for (std::uint32_t i = 0; i < place.count; ++i) {
     CO_TRY(const MappedRun run, co_await tree_.map(inode, place.first + i, 1));
     if (run.is_hole()) continue;
-    CO_TRY(blocks[i], co_await volume_.cache.read(inode.owner(), run.start, check_nothing));
+    CO_TRY(blocks[i], co_await volume_.cache.read(inode.owner(), run.start, accept_data));
   }
   co_return blocks;
 }

@@ -122,6 +122,10 @@ class BlockOwner {
 /// Checks a block when it comes from the device (ondisk::check_dinode and its like); an error is of kind corrupt and
 /// names the block.
 using BlockCheck = Result<> (*)(std::span<const std::byte>, BlockNo, const ondisk::Geometry&);
+/// For blocks of data, of which nothing can be wrong by itself.
+inline Result<> accept_data(std::span<const std::byte>, BlockNo, const ondisk::Geometry&) {
+  return {};
+}
 
 class BlockCache {
  public:
