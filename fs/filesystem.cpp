@@ -341,10 +341,8 @@ Task<Result<>> Filesystem::reclaim_everything() {
   co_await reclaim_finished();
   if (!glocks_.clustered() || volume_.withdrawn) co_return Result<>{};
   inodes_->unpin_all();
-  do {
-    co_await glocks_.give_back(GlockType::iopen);
-    co_await reclaim_finished();
-  } while (reclaims_->running() != 0);
+  co_await glocks_.give_back(GlockType::iopen);
+  co_await reclaim_finished();
   co_await look_again_at_left_over();
   reclaims_closed_ = true;
   co_return Result<>{};
