@@ -26,6 +26,7 @@ Membership::Membership(Environment environment, Header header, NodeOptions optio
     : environment_(std::move(environment)),
       core_(header, std::move(options), random),
       look_again_(environment_.executor),
+      scanned_(environment_.executor),
       own_slot_(environment_.executor),
       scope_(environment_.executor) {
   scope_.spawn(scan_loop());
@@ -159,11 +160,28 @@ Task<void> Membership::scan_loop() {
       perform(core_.scanned(*seen));
       note_suspects();
       update_peers();
+      looked_ = begin;
       environment_.user.lease_renewed();
     } else {
       environment_.log.warning("membership cannot read the cluster area: {}", seen.error().describe());
     }
+    scanned_.notify_all();
     co_await look_again_.wait_until(begin + core_.scan_interval());
+  }
+  scanned_.notify_all();
+}
+
+/// After a silence for which others may have fenced this node, its slot may be another's, and where the target has
+/// forgotten all keys meanwhile nothing would keep a heartbeat from it: the area is looked at before it is written to.
+Task<void> Membership::look_first() {
+  std::optional<Time> silent_since = core_.last_heartbeat();
+  while (silent_since && core_.phase() != MembershipCore::Phase::ended) {
+    const Time asked = environment_.executor.now();
+    if (asked - *silent_since < core_.timing().failure_timeout) break;
+    look_again_.set();
+    while (looked_ < asked && core_.phase() != MembershipCore::Phase::ended)
+      co_await scanned_.wait();
+    silent_since = asked;
   }
 }
 
@@ -171,6 +189,7 @@ Task<void> Membership::heartbeat_loop() {
   std::uint32_t cycle_ms = 0;
   while (core_.phase() != MembershipCore::Phase::ended) {
     const Time next = environment_.executor.now() + core_.timing().heartbeat_interval;
+    co_await look_first();
     {
       Mutex::Guard guard = co_await own_slot_.lock();
       const Time began = environment_.executor.now();

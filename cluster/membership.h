@@ -99,6 +99,7 @@ class Membership final : private LinkUser {
   void perform_one(Action action);
   Task<void> scan_loop();
   Task<void> heartbeat_loop();
+  Task<void> look_first();
   Task<Result<>> give_key_up();
   Task<Result<Scan>> scan();
   Task<Result<>> write_claim(ClaimSlot action);
@@ -117,6 +118,8 @@ class Membership final : private LinkUser {
   Link* link_ = nullptr;
   std::vector<Peer> peers_;
   Event look_again_;
+  Signal scanned_;
+  Time looked_{};                           ///< begin of the last scan that was taken in
   std::map<Member, Time> suspected_;        ///< members whose heartbeats are late, since when
   std::map<Member, FencingTimes> fencing_;  ///< under way
   std::map<Member, std::string> not_fenced_;

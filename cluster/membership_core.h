@@ -168,6 +168,8 @@ class MembershipCore {
   bool may_serve(Time now) const;
   /// When may_serve() ends if nothing new is heard; in the past where it has.
   Time lease_end() const;
+  /// Begin of the last heartbeat that was written.
+  std::optional<Time> last_heartbeat() const { return heartbeat_begun_; }
   Votes votes() const;
 
  private:

@@ -81,7 +81,7 @@ Task<Result<>> MountLife::mount() {
   }
   CO_TRY(filesystem_, co_await Filesystem::mount(environment, arguments_.filesystem));
   if (!cluster_) co_return Result<>{};
-  cluster_->node().set_filesystem(filesystem_.get());
+  cluster_->node().set_filesystem(*filesystem_);
   // What was lost while there was nobody to be told.
   if (loss_) filesystem_->volume().withdraw(loss_->reason);
   co_return Result<>{};
@@ -116,7 +116,7 @@ void MountLife::node_lost(const Error& reason) {
 Task<Result<>> MountLife::end() {
   Result<> unmounted;
   if (filesystem_) {
-    if (cluster_) cluster_->node().set_filesystem(nullptr);
+    if (cluster_) co_await cluster_->node().take_filesystem_away();
     unmounted = co_await filesystem_->unmount();
   }
   filesystem_.reset();

@@ -21,6 +21,7 @@ ClusterNode::ClusterNode(Environment environment, cluster::ClusterArea area, clu
       random_(random),
       log_(environment.log, "node " + options_.name + ": "),
       journals_replayed_(environment.executor),
+      filesystem_stays_(environment.executor),
       changed_(environment.executor),
       work_(std::make_unique<Scope>(environment.executor)) {}
 
@@ -51,9 +52,14 @@ Task<Result<>> ClusterNode::join() {
   co_return Result<>{};
 }
 
-void ClusterNode::set_filesystem(Filesystem* filesystem) {
-  filesystem_ = filesystem;
-  if (filesystem_ != nullptr && std::exchange(orphans_left_, false)) filesystem_->reclaim_orphans();
+void ClusterNode::set_filesystem(Filesystem& filesystem) {
+  filesystem_ = &filesystem;
+  if (std::exchange(orphans_left_, false)) filesystem_->reclaim_orphans();
+}
+
+Task<void> ClusterNode::take_filesystem_away() {
+  co_await filesystem_stays_.close();
+  filesystem_ = nullptr;
 }
 
 Link& ClusterNode::open(Member self) {
@@ -189,13 +195,9 @@ Task<void> ClusterNode::recover_until_done(Member dead) {
     co_return;
   }
   while (!planted(PlantedBug::skipped_replay)) {
-    auto report = co_await replay(JournalId(dead.node.value));
+    auto report = co_await replay_for_filesystem(JournalId(dead.node.value));
     if (report) {
       recovery_of(dead).note(*report, environment_.executor.now());
-      if (filesystem_ != nullptr)
-        filesystem_->journal_recovered(*report);
-      else
-        orphans_left_ = true;
       break;
     }
     log_.error("cannot replay the journal of {}: {}; what it had locked stays locked, trying again", dead.describe(),
@@ -208,9 +210,22 @@ Task<void> ClusterNode::recover_until_done(Member dead) {
   if (!unrecovered_.contains(dead)) recoveries_.erase(dead);
 }
 
+/// What the dead node was to free the filesystem frees, once it is mounted. Where it may never be (again) the journal
+/// is left in use, by which whoever mounts with it next knows that there is something to look for.
+Task<Result<ReplayReport>> ClusterNode::replay_for_filesystem(JournalId journal) {
+  const std::optional<Gate::Pass> pass = filesystem_stays_.enter();
+  const bool mounted = pass && filesystem_ != nullptr;
+  CO_TRY(ReplayReport report, co_await replay(journal, !mounted));
+  if (pass && filesystem_ != nullptr)
+    filesystem_->journal_recovered(report);
+  else
+    orphans_left_ = true;
+  co_return report;
+}
+
 /// The lock is of the node's own beside the filesystem's glocks. It shows that nobody replays the journal at the same
 /// time; what the journal holds is under locks that the dead node still has.
-Task<Result<ReplayReport>> ClusterNode::replay(JournalId journal) {
+Task<Result<ReplayReport>> ClusterNode::replay(JournalId journal, bool stays_in_use) {
   CO_TRY(VolumeReader reader, co_await VolumeReader::open(environment_.volume));
   dlm::LockFlags past_the_dead;
   past_the_dead.during_recovery = true;
@@ -218,6 +233,7 @@ Task<Result<ReplayReport>> ClusterNode::replay(JournalId journal) {
   CO_TRY_VOID(co_await journal_lock.acquire(dlm::Mode::exclusive, past_the_dead));
   OfflineReplayOptions how;
   how.only = journal;
+  if (stays_in_use) how.in_use = journal;
   auto replays = co_await replay_offline(environment_.executor, reader, how, log_);
   CO_TRY_VOID(co_await journal_lock.release());
   if (!replays) co_return std::unexpected(replays.error());

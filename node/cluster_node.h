@@ -76,9 +76,10 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   const cluster::Membership* membership() const { return membership_.get(); }
   const std::set<Member>& unrecovered() const { return unrecovered_; }
 
-  /// The mounted filesystem, to be told of journals that were replayed; null before it is unmounted. It outlives the
-  /// node or is taken away first.
-  void set_filesystem(Filesystem* filesystem);
+  /// The mounted filesystem, to be told of journals that were replayed. It is taken away before it is unmounted.
+  void set_filesystem(Filesystem& filesystem);
+  /// Returns when no replay that is under way counts on the filesystem.
+  Task<void> take_filesystem_away();
   /// Called once, on the loop's thread, when the node is a member no more without having left: nothing may be served,
   /// nothing written. Not from within any call of the node's.
   std::function<void(const Error& reason)> on_lost;
@@ -116,7 +117,8 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   void note_left_out(Member gone, bool this_node_recovers);
   Task<void> replay_all();
   Task<void> recover_until_done(Member dead);
-  Task<Result<ReplayReport>> replay(JournalId journal);
+  Task<Result<ReplayReport>> replay_for_filesystem(JournalId journal);
+  Task<Result<ReplayReport>> replay(JournalId journal, bool stays_in_use);
   Task<void> maintain_fencing();
   Task<Result<>> wait_until_fenced(Member dead);
   Task<void> watch_lease();
@@ -140,6 +142,7 @@ class ClusterNode final : private cluster::MembershipUser, private cluster::Link
   Event journals_replayed_;                      ///< by the first member; at once by others
   bool orphans_left_ = false;                    ///< a journal was replayed while no filesystem was mounted
   Filesystem* filesystem_ = nullptr;
+  Gate filesystem_stays_;  ///< closed from before the unmounting on
   Signal changed_;
   std::unique_ptr<dlm::LockManager> lock_manager_;
   std::unique_ptr<DlmLockSpace> lock_space_;

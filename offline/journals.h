@@ -42,8 +42,9 @@ std::vector<JournalMap> maps_of(const std::vector<OfflineJournal>& journals);
 struct OfflineReplayOptions {
   bool dry_run = false;
   std::optional<JournalId> only;  ///< else all
-  /// The journal of a mount that is about to write. If any journal is dirty this one is left in use, and is so before
-  /// another becomes clean: at no moment would a power cut leave all of them clean.
+  /// The journal of a mount that is about to write, or of one that died and whose orphans nobody looks for yet. If any
+  /// journal is dirty this one is left in use, and is so before another becomes clean: at no moment would a power cut
+  /// leave all of them clean.
   std::optional<JournalId> in_use = {};
 };
 

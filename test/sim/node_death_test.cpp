@@ -219,6 +219,16 @@ TEST_CASE("who was to look for inodes without a name dies as well, and the next 
     cluster.unmount_all();
     cluster.check_volume();
   }
+  SECTION("one dies, and the one that replays its journal has unmounted meanwhile and only leaves") {
+    MountedCluster cluster(2, seed);
+    left_open(cluster);
+    cluster.must(cluster[1].sync());
+    cluster.kill(0);
+    cluster.unmount(1);
+    cluster.mount(1);
+    cluster.unmount_all();
+    cluster.check_volume();
+  }
 }
 
 TEST_CASE("what a fenced node had sent arrives after all others have unmounted, and changes nothing", "[coherence]") {

@@ -105,8 +105,7 @@ class MountedCluster {
     MountedNode& old = *nodes[number];
     CHECK(old.lost);
     const KnownInodes known = old.filesystem->inodes().known(root());
-    old.node->set_filesystem(nullptr);
-    CHECK_FALSE(run(old.filesystem->unmount()).has_value());
+    CHECK_FALSE(run(old.stop()).has_value());
     nodes[number].reset();
     mount(number);
     nodes[number]->filesystem->inodes().remember(known);

@@ -73,7 +73,7 @@ class MountedNode {
                                         .first_mounter = false,
                                         .withdrawn = [this](const Error& why) { withdrawn(why); }};
     CO_TRY(filesystem, co_await Filesystem::mount(std::move(environment), std::move(options)));
-    node->set_filesystem(filesystem.get());
+    node->set_filesystem(*filesystem);
     node->on_lost = [this](const Error& why) {
       lost = true;
       if (filesystem) filesystem->volume().withdraw(why);
@@ -83,7 +83,7 @@ class MountedNode {
 
   /// Unmounts and leaves.
   Task<Result<>> stop() {
-    node->set_filesystem(nullptr);
+    co_await node->take_filesystem_away();
     CO_TRY_VOID(co_await filesystem->unmount());
     filesystem.reset();
     co_await node->leave();

@@ -66,8 +66,14 @@ TEST_CASE("seeds in which nobody got on", "[simulation]") {
 TEST_CASE("seeds in which inodes were freed too early, or never", "[simulation]") {
   // 26: a second, belated look at whether an inode can be freed gave up the iopen glock of its successor in the block.
   // 229: who tried to free an inode while a dead node kept it from that took the dead for the one to try next.
-  for (const std::uint64_t seed : {26u, 188u, 229u, 1060u, 1486u})
+  // 1823: who replayed a dead node's journal had unmounted already and only left the cluster; nobody looked afterwards.
+  for (const std::uint64_t seed : {26u, 188u, 229u, 1060u, 1486u, 1823u})
     check_seed(seed, 30s);
+}
+
+TEST_CASE("a node that stood still for long looks before it writes its heartbeat", "[simulation]") {
+  // It had been fenced, and then the target forgot all keys.
+  check_seed(1956, 30s);
 }
 
 TEST_CASE("a fenced node does not register its key again", "[simulation]") {
