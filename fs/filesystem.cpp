@@ -107,6 +107,8 @@ Task<Result<>> Filesystem::open() {
   if (journal_ != nullptr) {
     allocator_->before_no_space = [this] { return reclaim_finished(); };
     allocator_->on_unlinked_found = [this](std::span<const BlockNo> found) {
+      // Others free what they have open. What was met by chance is not worth waiting for the end of a freeze.
+      if (!volume_.try_join_change()) return;
       for (BlockNo address : found) {
         if (!reclaims_closed_) reclaims_->spawn(reclaim_left_over(address));
       }

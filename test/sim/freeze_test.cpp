@@ -298,9 +298,10 @@ TEST_CASE("mounting waits until the volume is thawed, unmounting does where ther
   const std::uint64_t seed = fresh_seed();
   INFO("CORRAL_SEED=" << seed);
   MountedCluster cluster(3, seed);
+  // Before there is an orphan, which a node that looks for free blocks might be about to free.
+  cluster.must(write(cluster[2], cluster.must(create(cluster[2], cluster.root(), "file", regular())), 0, "text"));
   const BlockNo orphan = cluster.must(create(cluster[1], cluster.root(), "orphan", regular()));
   cluster.must(cluster[1].unlink(cluster.root(), "orphan"));
-  cluster.must(write(cluster[2], cluster.must(create(cluster[2], cluster.root(), "file", regular())), 0, "text"));
   cluster.must(freezer(cluster, 0).freeze(kPatience));
   cluster.unmount(2);  // it has nothing to write
   check_copy(cluster.disk, true);
