@@ -326,9 +326,11 @@ Task<void> Allocator::Impl::run_worker() {
   while (!closing) {
     co_await work.wait();
     work.reset();
-    if (std::exchange(statfs_sync_wanted, false) && !closing) {
-      // What failed here is tried again at the next sync; a failed journal has been reported by itself.
-      static_cast<void>(co_await statfs.sync());
+    if (statfs_sync_wanted && !closing) {
+      // What failed here, or comes when the volume is about to be frozen, is tried again at the next sync; a failed
+      // journal has been reported by itself.
+      statfs_sync_wanted = false;
+      if (const auto changing = volume.try_change()) static_cast<void>(co_await statfs.sync());
     }
     // Soon, so that the next change of the index is told to this node, too. A failure is met again by who needs it.
     if (!closing) static_cast<void>(co_await groups.refresh());

@@ -121,7 +121,10 @@ Task<Result<>> Allocator::Impl::discard_held(ResourceGroup& group, BlockRun run)
   co_return discarded;
 }
 
+/// Only a hint, not worth waiting for the end of a freeze with the group held.
 Task<Result<>> Allocator::Impl::mark_trimmed(ResourceGroup& group, std::uint64_t frees) {
+  const auto changing = volume.try_change();
+  if (!changing) co_return Result<>{};
   CO_TRY(Transaction transaction, co_await volume.journal->begin({.blocks = 1}));
   if (group.times_freed() == frees) group.set_flag(transaction, ondisk::kRgrpTrimmed, true);
   co_return Result<>{};

@@ -50,6 +50,7 @@ Filesystem::Filesystem(Environment environment, MountOptions options, ondisk::Su
   directories_ = std::make_unique<Directories>(volume_, *allocator_, *tree_);
   data_ = std::make_unique<FileData>(volume_, *allocator_, *tree_, options_.dirty_data_bytes());
   attributes_ = std::make_unique<ExtendedAttributes>(volume_, *allocator_, superblock_.fs_format);
+  freezer_ = std::make_unique<Freezer>(volume_, environment_.journal, [this] { return come_to_rest(); });
 }
 
 bool Filesystem::in_group(const Caller& caller, std::uint32_t gid) const {
@@ -59,6 +60,7 @@ bool Filesystem::in_group(const Caller& caller, std::uint32_t gid) const {
 Filesystem::~Filesystem() {
   // What still runs holds glocks, inodes and blocks: it goes first, then what it held, downwards.
   glocks_.abandon();
+  freezer_.reset();
   reclaims_.reset();
   background_.reset();
   data_.reset();
@@ -105,13 +107,16 @@ Task<Result<>> Filesystem::open() {
   if (journal_ != nullptr) {
     allocator_->before_no_space = [this] { return reclaim_finished(); };
     allocator_->on_unlinked_found = [this](std::span<const BlockNo> found) {
+      // Others free what they have open. What was met by chance is not worth waiting for the end of a freeze.
+      if (!volume_.try_join_change()) return;
       for (BlockNo address : found) {
         if (!reclaims_closed_) reclaims_->spawn(reclaim_left_over(address));
       }
     };
+    CO_TRY(const GlockHolder changing, co_await freezer_->enter());
     CO_TRY_VOID(co_await journal_->show_use());
     // What nodes that died had open must not wait until its resource group happens to be used.
-    if (replayed_any_) {
+    if (work_left_) {
       co_await take_over_totals();
       reclaim_orphans();
     }
@@ -138,12 +143,12 @@ Task<Result<>> Filesystem::replay_journals() {
                      "spectator to look at the volume as it is",
                      replay.journal.id.value);
     }
-    replayed_any_ |= replay.report.replayed;
+    work_left_ |= replay.report.replayed || replay.report.head.frozen();
     if (replay.journal.id == environment_.journal) own_journal_ = std::move(replay);
   }
   if (!own_journal_) co_return fail_corrupt("the volume has no journal{}", environment_.journal.value);
   // A mount that writes moves the totals along itself.
-  if (environment_.first_mounter && options_.read_only && replayed_any_)
+  if (environment_.first_mounter && options_.read_only && work_left_)
     co_return co_await settle_totals(environment_.executor, reader, volume_.log);
   co_return Result<>{};
 }
@@ -227,6 +232,7 @@ Task<void> Filesystem::reclaim(InodeRef inode) {
 }
 
 Task<Result<>> Filesystem::free_inode(InodeRef inode) {
+  CO_TRY(const GlockHolder changing, co_await volume_.join_change());
   CO_TRY(GlockHolder holder, co_await inode->glock().acquire(GlockMode::exclusive));
   if (!inode->unlinked && !inode->free_wanted) co_return Result<>{};  // it was freed meanwhile
   // Referred to again, or freed and another inode's by now: its iopen glock is what keeps other nodes from freeing it.
@@ -331,6 +337,9 @@ void Filesystem::reclaim_orphans() {
 /// node had its iopen glock rely on this node; afterwards it has none, and whoever else is in the way is relied on.
 Task<Result<>> Filesystem::reclaim_everything() {
   unmounting_.set();
+  if (freezer_->frozen() && (reclaims_->running() != 0 || !inodes_->unlinked_inodes().empty() || totals_left_))
+    volume_.log.warning(
+        "there are inodes without links to be freed, but the volume is frozen: unmounting waits until it is thawed");
   co_await background_->join();
   co_await look_again_at_left_over();
   for (const InodeRef& inode : inodes_->unlinked_inodes()) {
@@ -348,17 +357,36 @@ Task<Result<>> Filesystem::reclaim_everything() {
   co_return Result<>{};
 }
 
+/// Nothing on a volume that is frozen: everything was written then, and the journal is clean.
+Task<Result<>> Filesystem::write_everything() {
+  CO_TRY(const auto changing, co_await freezer_->change_unless_at_rest());
+  if (changing) {
+    CO_TRY_VOID(co_await data_->write_back_all());
+    CO_TRY_VOID(co_await allocator_->sync_quota());
+    CO_TRY_VOID(co_await allocator_->sync_statfs());
+    co_await take_over_totals();
+  }
+  co_await reclaim_finished();
+  co_await glocks_.settle();
+  if (changing && volume_.writable()) co_return co_await journal_->shut_down(true);
+  co_return Result<>{};
+}
+
+Task<Result<>> Filesystem::come_to_rest() {
+  if (journal_->frozen()) co_return Result<>{};
+  CO_TRY_VOID(co_await data_->write_back_all());
+  CO_TRY_VOID(co_await allocator_->sync_quota());
+  CO_TRY_VOID(co_await allocator_->sync_statfs());
+  if (std::exchange(totals_left_, false)) co_await take_over_totals();
+  co_return co_await journal_->freeze();
+}
+
 Task<Result<>> Filesystem::unmount() {
   Result<> result;
   if (volume_.writable()) {
+    co_await freezer_->close();
     result = co_await reclaim_everything();
-    if (result) result = co_await data_->write_back_all();
-    if (result) result = co_await allocator_->sync_quota();
-    if (result) result = co_await allocator_->sync_statfs();
-    if (result) co_await take_over_totals();
-    co_await reclaim_finished();
-    co_await glocks_.settle();
-    if (result && volume_.writable()) result = co_await journal_->shut_down(true);
+    if (result) result = co_await write_everything();
   }
   if (volume_.withdrawn) result = fail(EIO, "the filesystem had withdrawn: {}", volume_.withdraw_reason);
   co_await abandon_mount();
@@ -372,6 +400,7 @@ Task<void> Filesystem::abandon_mount() {
   }
   glocks_.refuse();
   glocks_.abandon();
+  freezer_->abandon();
   unmounting_.set();
   co_await background_->join();
   co_await reclaims_->join();

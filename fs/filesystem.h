@@ -17,6 +17,7 @@
 #include "fs/directory.h"
 #include "fs/extended_attributes.h"
 #include "fs/file_data.h"
+#include "fs/freezer.h"
 #include "fs/inode.h"
 #include "fs/metadata_tree.h"
 #include "fs/mount_options.h"
@@ -67,6 +68,7 @@ class Filesystem {
   Directories& directories() { return *directories_; }
   FileData& data() { return *data_; }
   ExtendedAttributes& attributes() { return *attributes_; }
+  Freezer& freezer() { return *freezer_; }
   InodeTable& inodes() { return *inodes_; }
   GlockTable& glocks() { return glocks_; }
   /// Keeps the shape of the directory tree still while a directory moves to another parent.
@@ -106,6 +108,9 @@ class Filesystem {
   static bool is_looked_after(const InodeRef& known);
   void another_node_left(const InodeRef& known);
   Task<Result<>> reclaim_everything();
+  /// Everything is written, in its place, and the journal ends as that of a frozen volume.
+  Task<Result<>> come_to_rest();
+  Task<Result<>> write_everything();
   Task<void> sweep_unlinked();
   Task<Result<>> reclaim_one_left_over(BlockNo address);
   /// Lets go of everything in memory without writing.
@@ -124,7 +129,7 @@ class Filesystem {
   GlockRef rename_glock_;
   Volume volume_;
   std::optional<OfflineReplay> own_journal_;
-  bool replayed_any_ = false;
+  bool work_left_ = false;           ///< by nodes that died, or whose journals were left frozen
   bool totals_left_ = false;         ///< by nodes that died, in their statfs_change files
   std::set<BlockNo> not_looked_at_;  ///< inodes to be freed by this node, which the disk did not give
   std::unique_ptr<Journal> journal_;
@@ -134,6 +139,7 @@ class Filesystem {
   std::unique_ptr<Directories> directories_;
   std::unique_ptr<FileData> data_;
   std::unique_ptr<ExtendedAttributes> attributes_;
+  std::unique_ptr<Freezer> freezer_;
   Operations operations_;
   InodeRef root_;
   Event unmounting_;

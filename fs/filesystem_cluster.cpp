@@ -17,6 +17,7 @@ class Filesystem::Keeper final : public GlockKeeper {
 
   Task<Result<>> write(Glock& glock) override {
     if (!fs_.volume_.writable()) co_return fs_.volume_.withdrawn ? Result<>(fail(EIO)) : Result<>{};
+    if (glock.name() == kFreezeGlock) co_return co_await fs_.freezer_->giving_up();
     if (glock.name().type == GlockType::inode) {
       // The data first: the commit that points to it waits for it anyhow.
       if (InodeRef inode = fs_.inodes_->find(BlockNo(glock.name().number)))
@@ -34,6 +35,8 @@ class Filesystem::Keeper final : public GlockKeeper {
     else
       fs_.reclaims_->spawn(fs_.reclaim_left_over(address));
   }
+
+  void thaw_wanted() override { fs_.freezer_->thaw_wanted(); }
 
   void glock_failed(const Error& error) override { fs_.volume_.withdraw(error); }
 
@@ -72,6 +75,8 @@ Result<> Filesystem::forget_replayed(const ReplayReport& report) {
 Task<void> Filesystem::keep_totals() {
   while (!co_await unmounting_.wait_until(environment_.executor.now() + kTotalsInterval)) {
     if (!volume_.writable()) co_return;
+    const auto changing = volume_.try_change();
+    if (!changing) continue;
     // A failure is the journal's, which has reported it, or lack of space, which passes.
     static_cast<void>(co_await allocator_->sync_quota());
     static_cast<void>(co_await allocator_->sync_statfs());

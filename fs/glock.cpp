@@ -123,7 +123,19 @@ void Glock::Request::await_suspend(std::coroutine_handle<> waiting) {
 }
 
 Glock::Request::~Request() {
-  if (granted) glock.leave(mode);  // destroyed between the grant and its use
+  if (granted) {
+    glock.leave(mode);  // destroyed between the grant and its use
+  } else if (linked()) {
+    unlink();
+    glock.request_gone();
+  }
+}
+
+/// Destroyed while it waited: what was asked for in its name may be wanted by nobody.
+void Glock::request_gone() {
+  if (!asked_for_ || table_.refusing_ || table_.changes_ == nullptr) return;
+  const bool still_wanted = !queue_.empty() && static_cast<const Request&>(*queue_.first()).mode == *asked_for_;
+  if (!still_wanted) table_.lock_space_.cancel(name_);
 }
 
 Task<Result<GlockHolder>> Glock::acquire(GlockMode mode) {
@@ -140,6 +152,19 @@ Task<Result<GlockHolder>> Glock::acquire(GlockMode mode) {
 std::optional<GlockHolder> Glock::try_acquire(GlockMode mode) {
   if (table_.refusing_ || !table_.lock_space_.certain() || !admit_now(mode)) return std::nullopt;
   return GlockHolder(GlockRef(this), mode);
+}
+
+std::optional<GlockHolder> Glock::try_join(GlockMode mode) {
+  if (!held_by_anyone()) return try_acquire(mode);
+  if (table_.refusing_ || !table_.lock_space_.certain() || changing_) return std::nullopt;
+  if (!covers(node_mode_, mode) || !compatible_with_holders(mode)) return std::nullopt;
+  count(mode, 1);
+  return GlockHolder(GlockRef(this), mode);
+}
+
+void Glock::set_value(const LockValue& value) {
+  CHECK_INVARIANT(exclusive_ != 0);
+  value_ = value;
 }
 
 Task<Result<std::optional<GlockHolder>>> Glock::attempt(GlockMode mode, LockHow how) {

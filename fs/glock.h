@@ -74,6 +74,9 @@ class Glock : public boost::intrusive::list_base_hook<> {
   Task<Result<GlockHolder>> acquire(GlockMode mode);
   /// Empty if it cannot be had at once; never asks other nodes.
   std::optional<GlockHolder> try_acquire(GlockMode mode);
+  /// Beside those who hold it already, out of turn: for work that one of them may wait for. Where nobody holds it, like
+  /// try_acquire().
+  std::optional<GlockHolder> try_join(GlockMode mode);
   /// Empty if somebody, here or on another node, is in the way; waits for the lock space's answers, and until what
   /// nobody here holds any more was given up, but for no holder.
   Task<Result<std::optional<GlockHolder>>> attempt(GlockMode mode, LockHow how = LockHow::attempt);
@@ -82,6 +85,10 @@ class Glock : public boost::intrusive::list_base_hook<> {
   bool contended() const { return !queue_.empty(); }
   /// The mode of this node as a whole.
   GlockMode node_mode() const { return node_mode_; }
+  /// What goes with the glock's name on all nodes: as the last one wrote it who held it exclusively. To be read under
+  /// the glock, and written by who holds it exclusively.
+  const LockValue& value() const { return value_; }
+  void set_value(const LockValue& value);
   /// While the upper layer forgets (GlockTable::on_invalidate): lets in, until it has, whatever the node's mode covers,
   /// out of turn too. For the case that the upper layer cannot forget before it has got answers that wait here.
   void serve_while_invalidating();
@@ -135,6 +142,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   void leave(GlockMode mode);
   void grant_in_order();
   void refuse_all();
+  void request_gone();
   Time now() const;
 
   // The node's mode
@@ -166,6 +174,7 @@ class Glock : public boost::intrusive::list_base_hook<> {
   GlockMode node_mode_;
   bool changing_ = false;               ///< node_mode_ is on its way to another: nobody is let in
   bool running_ = false;                ///< run_changes() is at work
+  std::optional<GlockMode> asked_for_;  ///< of the lock space, which may take its time
   bool invalidating_ = false;           ///< the upper layer is forgetting
   bool serving_ = false;                ///< serve_while_invalidating() was called
   std::uint32_t grants_ = 0;            ///< counted, to notice them
@@ -191,12 +200,15 @@ class GlockKeeper {
  public:
   virtual ~GlockKeeper() = default;
   /// Writes all that was changed under the glock, which nobody holds, to its place on the disk, stably, so that no
-  /// replay of this node's journal would touch it.
+  /// replay of this node's journal would touch it. Under the freeze glock everything is changed; it is written whenever
+  /// that is given up, from whatever mode, and the journal ends as that of a frozen volume.
   virtual Task<Result<>> write(Glock& glock) = 0;
   /// Forgets all that was derived from what the glock protects, except cached blocks.
   virtual Task<void> forget(GlockName name) = 0;
   /// Another node wants to free an inode and asks whether this one still has it in memory.
   virtual void iopen_wanted(BlockNo inode) = 0;
+  /// Another node wants the volume to be thawed.
+  virtual void thaw_wanted() = 0;
   /// A glock cannot be brought down, or the lock space is lost: nothing may be written any more.
   virtual void glock_failed(const Error& error) = 0;
 };

@@ -109,7 +109,9 @@ Task<void> Glock::promote(GlockMode mode) {
     co_return co_await come_down(GlockMode::unlocked);
   }
   ++table_.counters_.promotes;
+  asked_for_ = mode;
   const LockAnswer answer = co_await ask_for(mode, LockHow::wait);
+  asked_for_.reset();
   switch (answer.outcome) {
     case LockOutcome::granted:
       note_granted(mode, answer.value);
@@ -133,7 +135,9 @@ Task<void> Glock::demote(GlockMode to) {
   CHECK_INVARIANT(!held_beyond(to));
   if (covers(to, node_mode_)) co_return note_demoted(node_mode_);
   changing_ = true;
-  if (node_mode_ == GlockMode::exclusive && !planted(PlantedBug::demote_without_write)) {
+  const bool all_is_under_it = name_ == kFreezeGlock;
+  const bool must_write = all_is_under_it ? to == GlockMode::unlocked : node_mode_ == GlockMode::exclusive;
+  if (must_write && !planted(PlantedBug::demote_without_write)) {
     Result<> written = co_await table_.keeper_->write(*this);
     if (!written && !table_.refusing_) table_.keeper_->glock_failed(written.error().within(describe()));
   }
@@ -170,7 +174,9 @@ void GlockTable::blocked(GlockName name, GlockMode wanted) {
     GlockRef glock(found->second.get());
     glock->other_wants(wanted);
   }
-  if (name.type != GlockType::iopen || wanted != GlockMode::exclusive) return;
+  if (wanted != GlockMode::exclusive) return;
+  if (name == kThawGlock) keeper_->thaw_wanted();
+  if (name.type != GlockType::iopen) return;
   if (on_free_wanted) on_free_wanted(BlockNo(name.number));
   keeper_->iopen_wanted(BlockNo(name.number));
 }

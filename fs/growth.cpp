@@ -45,7 +45,7 @@ GrowthPlan Allocator::Impl::plan() {
 
 Task<Result<VolumeGrowth>> Allocator::grow(bool dry_run, std::stop_token stop) {
   Volume& volume = impl_->volume;
-  CO_TRY_VOID(volume.check_writable());
+  CO_TRY(const GlockHolder changing, co_await volume.change());
   CO_TRY_VOID(co_await volume.device.refresh_size());
   const GlockRef glock = volume.glocks.get(GlockType::nondisk, kGrowthGlock);
   CO_TRY(const GlockHolder growing, co_await glock->acquire(GlockMode::exclusive));

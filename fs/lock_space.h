@@ -34,6 +34,15 @@ struct GlockName {
   auto operator<=>(const GlockName&) const = default;
 };
 
+/// GFS2_FREEZE_LOCK: held together by all who change the volume, exclusively by who has frozen it (freezer.h).
+inline constexpr GlockName kFreezeGlock{GlockType::nondisk, 2};
+/// Deferred where GFS2 has shared: what a dead node had in this mode nobody is granted before its journal was replayed.
+inline constexpr GlockMode kChangeMode = GlockMode::deferred;
+/// Held shared by who has frozen the volume: exclusively, it is a request to thaw it. Corral's own.
+inline constexpr GlockName kThawGlock{GlockType::nondisk, 4};
+/// Held exclusively while a freeze or a thaw is under way; its value names who has frozen the volume. Corral's own.
+inline constexpr GlockName kFreezeRecordGlock{GlockType::nondisk, 5};
+
 /// True if two nodes may have the modes at the same time.
 constexpr bool compatible(GlockMode a, GlockMode b) {
   if (a == GlockMode::unlocked || b == GlockMode::unlocked) return true;
@@ -59,7 +68,7 @@ enum class LockHow : std::uint8_t {
 enum class LockOutcome : std::uint8_t {
   granted,
   /// An attempt found somebody in the way; or a conversion waits for a node whose own conversion waits for this one
-  /// (the old mode is kept: unlock, then ask anew).
+  /// (the old mode is kept: unlock, then ask anew); or it was cancelled.
   denied,
   /// The lock space is gone for this node (fenced, left): nothing it had is valid any more.
   withdrawn,
@@ -89,6 +98,8 @@ class LockSpace {
   /// Changes the lock from the mode `held` to `wanted`. Coming down is always granted and writes `value` if `held` is
   /// exclusive. One change of a name at a time.
   virtual Task<LockAnswer> change(GlockName name, GlockMode held, GlockMode wanted, LockHow how, LockValue value) = 0;
+  /// Nobody wants what a change() that waits has asked for any more: it ends as denied, unless it is granted first.
+  virtual void cancel(GlockName name) = 0;
   /// False while this node cannot tell whether its locks are still its own: it may have been fenced, and others have
   /// been granted what it had. Then nothing may be answered from under a lock, whatever is cached.
   virtual bool certain() const = 0;
@@ -106,6 +117,7 @@ class LocalLockSpace final : public LockSpace {
   Task<LockAnswer> change(GlockName, GlockMode, GlockMode, LockHow, LockValue value) override {
     co_return LockAnswer{LockOutcome::granted, value};
   }
+  void cancel(GlockName) override {}
   bool certain() const override { return true; }
   Task<bool> wait_until_certain() override { co_return true; }
   Task<void> leave() override { co_return; }

@@ -59,9 +59,9 @@ Entry Operations::entered(const LockedInode& inode) {
 
 Task<Result<LockedInode>> Operations::lock(InodeRef inode, GlockMode mode) {
   CO_TRY(LockedInode locked, co_await fs_.inodes().lock(std::move(inode), mode));
-  if (mode == GlockMode::exclusive && (locked.dinode().flags & ondisk::kDinodeTruncateInProgress) != 0 &&
-      fs_.volume().writable()) {
-    CO_TRY_VOID(co_await fs_.data().resume_truncate(locked));
+  if (mode == GlockMode::exclusive && (locked.dinode().flags & ondisk::kDinodeTruncateInProgress) != 0) {
+    // Who only reads does not wait for the end of a freeze.
+    if (const auto changing = fs_.volume().try_join_change()) CO_TRY_VOID(co_await fs_.data().resume_truncate(locked));
   }
   co_return locked;
 }

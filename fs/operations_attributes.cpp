@@ -57,6 +57,7 @@ Task<Result<Attributes>> Operations::get_attributes(BlockNo inode) {
 }
 
 Task<Result<Attributes>> Operations::set_attributes(BlockNo inode, AttributeChange change, Caller caller) {
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   const std::uint32_t flags = locked.dinode().flags;
   if ((flags & kDinodeImmutable) != 0) co_return fail(EPERM);
@@ -169,6 +170,9 @@ Task<void> Operations::accessed(BlockNo inode) {
     auto locked = co_await lock(inode, GlockMode::shared);
     if (!locked || !access_is_due(*locked)) co_return;
   }
+  // A reader does not wait for the end of a freeze: the next one after it sets the time.
+  const auto changing = fs_.volume().try_change();
+  if (!changing) co_return;
   auto locked = co_await lock_to_change(inode);
   if (!locked || !access_is_due(*locked)) co_return;
   auto transaction = co_await fs_.volume().journal->begin({.blocks = 1, .revokes = 0});
@@ -184,6 +188,7 @@ Task<Result<std::uint32_t>> Operations::get_flags(BlockNo inode) {
 }
 
 Task<Result<>> Operations::set_flags(BlockNo inode, std::uint32_t flags, Caller caller) {
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   if (!locked.is_regular() && !locked.is_directory()) co_return fail(ENOTTY);
   const std::uint32_t old_flags = user_flags(locked);
@@ -243,6 +248,7 @@ Task<Result<std::vector<std::string>>> Operations::list_xattr(BlockNo inode) {
 Task<Result<>> Operations::set_xattr(BlockNo inode, std::string name, std::vector<std::byte> value, SetMode mode,
                                      bool kill_setgid) {
   CO_TRY(AttributeName parsed, parse_name(name));
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   if ((locked.dinode().flags & (kDinodeImmutable | kDinodeAppendOnly)) != 0) co_return fail(EPERM);
   if (parsed.type == EaType::system) co_return co_await set_acl(locked, parsed, value, kill_setgid);
@@ -274,6 +280,7 @@ Task<Result<>> Operations::set_acl(const LockedInode& inode, AttributeName name,
 
 Task<Result<>> Operations::remove_xattr(BlockNo inode, std::string name) {
   CO_TRY(AttributeName parsed, parse_name(name));
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   if ((locked.dinode().flags & (kDinodeImmutable | kDinodeAppendOnly)) != 0) co_return fail(EPERM);
   co_return co_await fs_.attributes().remove(locked, parsed);

@@ -138,6 +138,7 @@ Task<Result<InodeTable::NewPlace>> Operations::find_place(AllotmentRequest reque
 }
 
 Task<Result<Entry>> Operations::make(BlockNo directory, std::string name, NewNode node, Caller caller, bool named) {
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   CO_TRY(LockedInode parent, co_await lock_to_change_names(directory, false));
   Directories::Insertion insertion;
   if (named) {
@@ -188,6 +189,7 @@ Task<Result<Entry>> Operations::create_unnamed(BlockNo directory, std::uint32_t 
 }
 
 Task<Result<Entry>> Operations::link(BlockNo target, BlockNo directory, std::string name) {
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   CO_TRY(LockedInode parent, co_await lock_to_change_names(directory, false));
   if (target == directory) co_return fail(EPERM);
   CO_TRY(LockedInode inode, co_await lock(target, GlockMode::exclusive));

@@ -76,6 +76,7 @@ Task<Result<std::size_t>> Operations::write(BlockNo inode, std::uint64_t offset,
     size_before = attributes.size_bytes;
   }
   {
+    CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
     CO_TRY(LockedInode locked, co_await lock_to_change(inode));
     if (!locked.is_regular()) co_return fail(EINVAL);
     if (!how.write_back) {
@@ -104,6 +105,7 @@ Task<Result<>> Operations::fsync(BlockNo inode, bool) {
 }
 
 Task<Result<>> Operations::fallocate(BlockNo inode, int mode, std::uint64_t offset, std::uint64_t length) {
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   CO_TRY(LockedInode locked, co_await lock_to_change(inode));
   if (!locked.is_regular()) co_return fail(locked.is_directory() ? EISDIR : ENODEV);
   const std::uint32_t bits = locked.dinode().flags;

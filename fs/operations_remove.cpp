@@ -47,6 +47,7 @@ Task<Result<>> Operations::remove_directory(BlockNo directory, std::string name)
 }
 
 Task<Result<>> Operations::remove(BlockNo directory, std::string name, bool is_directory) {
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   InodeRef removed;
   {
     if (name == "." || name == "..") co_return fail(name == "." ? EINVAL : ENOTEMPTY);
@@ -123,6 +124,7 @@ Task<Result<std::vector<BlockNo>>> Operations::path_above(BlockNo directory) {
 
 Task<Result<>> Operations::rename(BlockNo old_directory, std::string old_name, BlockNo new_directory,
                                   std::string new_name, RenameMode mode) {
+  CO_TRY(const GlockHolder changing, co_await fs_.volume().change());
   InodeRef gone;
   {
     GlockHolder still;

@@ -204,7 +204,7 @@ Task<Result<std::vector<QuotaRecord>>> QuotaTable::records() {
 }
 
 Task<Result<>> QuotaTable::set_usage(QuotaId id, std::uint64_t blocks) {
-  CO_TRY_VOID(volume_.check_writable());
+  CO_TRY(const GlockHolder changing, co_await volume_.change());
   const Mutex::Guard guard = co_await syncing_.lock();
   co_return co_await file_->update({id}, 1, [&](Transaction& transaction, QuotaId record_id, ondisk::Quota& record) {
     fold(transaction, record_id, record);
@@ -215,7 +215,7 @@ Task<Result<>> QuotaTable::set_usage(QuotaId id, std::uint64_t blocks) {
 
 Task<Result<>> QuotaTable::set_limits(QuotaId id, std::optional<std::uint64_t> limit,
                                       std::optional<std::uint64_t> warn) {
-  CO_TRY_VOID(volume_.check_writable());
+  CO_TRY(const GlockHolder changing, co_await volume_.change());
   const Mutex::Guard guard = co_await syncing_.lock();
   co_return co_await file_->update({id}, 1, [&](Transaction& transaction, QuotaId record_id, ondisk::Quota& record) {
     if (limit) record.limit = *limit;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "base/clock.h"
@@ -42,6 +43,17 @@ struct Volume {
   void withdraw(const Error& reason);
   /// EROFS on a read-only mount, EIO after a withdraw, else success.
   Result<> check_writable() const;
+
+  /// The right to change the volume: the freeze glock, in kChangeMode. Whoever begins transactions has it, and before
+  /// any other glock, so that nobody who waits for the end of a freeze is in the way of readers. Waits while the volume
+  /// is frozen.
+  Task<Result<GlockHolder>> change();
+  /// Empty where that would have to wait, or nothing may be written.
+  std::optional<GlockHolder> try_change();
+  /// For what somebody who changes the volume already does or may wait for: goes along with that one, although a freeze
+  /// is waited for.
+  Task<Result<GlockHolder>> join_change();
+  std::optional<GlockHolder> try_join_change();
 };
 
 }  // namespace corral

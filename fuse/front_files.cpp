@@ -123,6 +123,9 @@ Task<void> Front::write(Request request) {
   how.write_back = settings_.writeback_cache && (in.write_flags & FUSE_WRITE_CACHE) != 0;
   how.kill_set_ids = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
   how.caller = caller_of(request, 0);
+  std::optional<KernelCaches::Writing> writing;
+  if (caches_.shared() && (in.write_flags & FUSE_WRITE_CACHE) == 0 && !is_direct(in.fh))
+    writing.emplace(caches_, inode_of(request));
   Result<std::size_t> written = co_await operations().write(inode_of(request), in.offset, data, how);
   if (!written) co_return refuse(request, written.error());
   counters_.bytes_written += *written;

@@ -12,6 +12,8 @@ constexpr std::size_t kMostThreads = 16;
 constexpr std::size_t kMostDroppingThreads = 4;
 /// A notification that takes longer is taken to wait for an answer. Only speed depends on it.
 constexpr Duration kPatience = std::chrono::milliseconds(1);
+/// One that takes so long, of a file with a WRITE while changes are held up, is taken to wait for that.
+constexpr Duration kHeldUpPatience = std::chrono::milliseconds(100);
 /// The kernel takes a reply in as soon as the process that waits for it runs.
 constexpr Duration kRepeatAfter = std::chrono::milliseconds(1);
 constexpr Duration kLongestTakingIn = std::chrono::seconds(5);
@@ -73,7 +75,7 @@ Task<void> KernelCaches::drop_all() {
   for (const InodeRef& inode : told)
     if (inode->told.attributes) drops.spawn(drop_attributes(inode));
   for (const InodeRef& inode : told)
-    if (inode->told.data) drops.spawn(drop_pages(dropping_threads_, inode));
+    if (inode->told.data) drops.spawn(drop_pages(dropping_threads_, inode->address()));
   co_await drops.join();
 }
 
@@ -137,12 +139,26 @@ std::vector<KernelCaches::Reading::Range> KernelCaches::ranges_to_forget(BlockNo
 
 Task<void> KernelCaches::forget_data(InodeRef inode) {
   inode->told.data = false;
-  co_await drop_pages(threads_, std::move(inode));
+  co_await drop_pages(threads_, inode->address());
 }
 
-Task<void> KernelCaches::drop_pages(HelperThreads& threads, InodeRef inode) {
-  auto drop = [notifier = channel_.notifier(), node = node_of(inode->address()),
-               ranges = ranges_to_forget(inode->address())] {
+Task<void> KernelCaches::forget_data_or_leave_it(InodeRef inode) {
+  inode->told.data = false;
+  auto dropped = std::make_shared<Event>(loop_.executor());
+  work_.spawn(drop_pages_and_tell(inode->address(), dropped));
+  while (!co_await dropped->wait_until(loop_.executor().now() + kHeldUpPatience)) {
+    const bool held_up = !filesystem_->volume().try_change().has_value();
+    if (held_up && writings_.contains(inode->address())) co_return;
+  }
+}
+
+Task<void> KernelCaches::drop_pages_and_tell(BlockNo inode, std::shared_ptr<Event> dropped) {
+  co_await drop_pages(threads_, inode);
+  dropped->set();
+}
+
+Task<void> KernelCaches::drop_pages(HelperThreads& threads, BlockNo inode) {
+  auto drop = [notifier = channel_.notifier(), node = node_of(inode), ranges = ranges_to_forget(inode)] {
     for (const Reading::Range& range : ranges)
       notifier.invalidate_data(node, range.begin, range.end - range.begin);
   };
@@ -186,7 +202,7 @@ Task<void> KernelCaches::forget(Glock& glock, GlockMode to) {
   const bool exclusive = glock.node_mode() == GlockMode::exclusive;
   const bool none_valid = !exclusive && inode->writers != 0;
   const bool all_valid = may_still_read && inode->writers == 0;
-  if (inode->told.data && !none_valid && !all_valid && !channel_.closed()) co_await forget_data(inode);
+  if (inode->told.data && !none_valid && !all_valid && !channel_.closed()) co_await forget_data_or_leave_it(inode);
   done.set();
   co_await watch.join();
 }

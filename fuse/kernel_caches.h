@@ -11,7 +11,8 @@
 ///   they may wait for the very glock. READs that wait already are left out: their pages are locked and empty, and what
 ///   they will be filled with is read under the next grant. If the notification does not return, what waits for the
 ///   glock is answered under it, and then the pages are dropped once more. Pages that a WRITE under a lesser mode than
-///   exclusive may have locked are no concern: there are no valid ones then (Operations::open).
+///   exclusive may have locked are no concern: there are no valid ones then (Operations::open). Nor does anybody wait
+///   for those that a WRITE keeps locked which waits for the end of a freeze: they are dropped when it is answered.
 ///
 /// Where the node is not certain of its locks any more, or has lost them, the glocks do not come down one by one: then
 /// all that the kernel may remember is dropped at once (drop_all()).
@@ -22,6 +23,8 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <set>
 #include <vector>
 
 #include "base/sync.h"
@@ -92,6 +95,19 @@ class KernelCaches {
     std::multimap<BlockNo, Range>::iterator place_;
   };
 
+  /// A WRITE that keeps pages locked, from its arrival to its answer.
+  class Writing {
+   public:
+    Writing(KernelCaches& caches, BlockNo inode) : caches_(caches), place_(caches.writings_.insert(inode)) {}
+    Writing(const Writing&) = delete;
+    Writing& operator=(const Writing&) = delete;
+    ~Writing() { caches_.writings_.erase(place_); }
+
+   private:
+    KernelCaches& caches_;
+    std::multiset<BlockNo>::iterator place_;
+  };
+
   /// Pages of the file are dropped. For after a change that did not go through them.
   Task<void> drop_data(BlockNo inode);
   /// Has the kernel let go of the inode if nobody uses it.
@@ -100,9 +116,11 @@ class KernelCaches {
  private:
   Task<void> forget(Glock& glock, GlockMode to);
   Task<void> drop_attributes(InodeRef inode);
-  Task<void> drop_pages(HelperThreads& threads, InodeRef inode);
+  Task<void> drop_pages(HelperThreads& threads, BlockNo inode);
   Task<void> forget_attributes(InodeRef inode);
   Task<void> forget_data(InodeRef inode);
+  Task<void> forget_data_or_leave_it(InodeRef inode);
+  Task<void> drop_pages_and_tell(BlockNo inode, std::shared_ptr<Event> dropped);
   void watch_glocks();
   Task<void> serve_if_stuck(Glock& glock, Event& done);
   std::vector<Reading::Range> ranges_to_forget(BlockNo inode) const;
@@ -117,6 +135,7 @@ class KernelCaches {
   bool names_may_stay_ = true;  ///< the kernel can be told to forget them
   bool stopped_ = false;
   std::multimap<BlockNo, Reading::Range> readings_;
+  std::multiset<BlockNo> writings_;
   HelperThreads threads_;
   /// For drop_all(), whose notifications wait for WRITEs that may have to wait for a glock to come down.
   HelperThreads dropping_threads_;

@@ -1,5 +1,7 @@
 #include "fuse/mount_commands.h"
 
+#include <algorithm>
+#include <chrono>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -12,6 +14,8 @@ using nlohmann::json;
 
 namespace {
 
+constexpr std::uint64_t kPatienceMs = 60'000;
+constexpr std::uint64_t kLongestPatienceMs = 86'400'000;
 constexpr std::uint64_t kEverything = std::numeric_limits<std::uint64_t>::max();
 
 std::string command_of(const json& request) {
@@ -58,7 +62,8 @@ MountCommands::MountCommands(Filesystem& filesystem, std::string directory)
 
 bool MountCommands::knows(const json& request) {
   const std::string command = command_of(request);
-  return command == "trim" || command == "quota-report" || command == "quota-set" || command == "grow";
+  return command == "trim" || command == "quota-report" || command == "quota-set" || command == "grow" ||
+         command == "freeze" || command == "thaw";
 }
 
 Task<Result<json>> MountCommands::run(json request, std::stop_token stop) {
@@ -81,6 +86,8 @@ Task<Result<json>> MountCommands::dispatch(const json& request, std::stop_token 
   if (command == "quota-report") co_return co_await report_quotas();
   if (command == "quota-set") co_return co_await set_quota(request);
   if (command == "grow") co_return co_await grow(request, std::move(stop));
+  if (command == "freeze") co_return co_await freeze(request, std::move(stop));
+  if (command == "thaw") co_return co_await thaw();
   co_return fail(EINVAL, "unknown command");
 }
 
@@ -136,6 +143,25 @@ Task<Result<json>> MountCommands::grow(const json& request, std::stop_token stop
                  {"blocks", growth.blocks},
                  {"total_blocks", growth.total_blocks},
                  {"spare_blocks", growth.spare_blocks}};
+}
+
+Task<Result<json>> MountCommands::freeze(const json& request, std::stop_token stop) {
+  CO_TRY(const auto timeout_ms, number_in(request, "timeout_ms"));
+  const std::chrono::milliseconds patience(std::min(timeout_ms.value_or(kPatienceMs), kLongestPatienceMs));
+  const Result<> frozen = co_await filesystem_.freezer().freeze(patience, stop);
+  if (!frozen && frozen.error().code() != EBUSY) co_return std::unexpected(frozen.error());
+  if (!frozen) co_return json{{"changed", false}, {"message", frozen.error().message()}};
+  if (!stop.stop_requested()) co_return json{{"changed", true}};
+  // Nobody would know that it is frozen.
+  CO_TRY_VOID(co_await filesystem_.freezer().thaw());
+  co_return fail(ECANCELED, "{}: freezing was stopped", directory_);
+}
+
+Task<Result<json>> MountCommands::thaw() {
+  const Result<> thawed = co_await filesystem_.freezer().thaw();
+  if (!thawed && thawed.error().code() != EINVAL) co_return std::unexpected(thawed.error());
+  if (!thawed) co_return json{{"changed", false}, {"message", thawed.error().message()}};
+  co_return json{{"changed", true}};
 }
 
 }  // namespace corral

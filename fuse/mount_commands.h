@@ -10,6 +10,9 @@
 ///                   ->  "limit_blocks", "warn_blocks" as they are now
 ///     grow          "dry_run"
 ///                   ->  "block_size", "groups", "blocks" (that are added), "total_blocks", "spare_blocks"
+///     freeze        "timeout_ms" (default: a minute)
+///                   ->  "changed"; false where it was frozen already, with "message"
+///     thaw          ->  "changed"; false where it was not frozen, with "message"
 ///
 /// Each may wait for locks, the disk and the journal like any request of the kernel's. Where the client goes away, or
 /// the mount ends or is lost, a command ends at its next step with ECANCELED; what it has done until then stays, and is
@@ -46,6 +49,8 @@ class MountCommands {
   Task<Result<nlohmann::json>> report_quotas();
   Task<Result<nlohmann::json>> set_quota(const nlohmann::json& request);
   Task<Result<nlohmann::json>> grow(const nlohmann::json& request, std::stop_token stop);
+  Task<Result<nlohmann::json>> freeze(const nlohmann::json& request, std::stop_token stop);
+  Task<Result<nlohmann::json>> thaw();
 
   Filesystem& filesystem_;
   std::string directory_;

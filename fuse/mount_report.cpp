@@ -165,7 +165,25 @@ json MountReport::status() const {
           {"withdrawn", volume.withdrawn},
           {"withdraw_reason", volume.withdraw_reason},
           {"requests_running", parts_.front.running()},
+          {"frozen", frozen()},
           {"cluster", parts_.node == nullptr ? json() : membership()}};
+}
+
+/// "slot" and "node" are null where it is not known who has frozen the volume, or is about to.
+json MountReport::frozen() const {
+  const auto& frozen = parts_.filesystem.freezer().frozen();
+  if (!frozen) return {};
+  json shown = {{"here", parts_.filesystem.freezer().frozen_here()},
+                {"since", frozen->since.seconds},
+                {"slot", nullptr},
+                {"node", nullptr}};
+  if (!frozen->by) return shown;
+  shown["slot"] = frozen->by->value;
+  const cluster::Membership* membership = parts_.node == nullptr ? nullptr : parts_.node->membership();
+  if (membership == nullptr) return shown;
+  const cluster::Slot* slot = membership->core().monitor().slot(NodeId(frozen->by->value));
+  if (slot != nullptr && !slot->name.empty()) shown["node"] = slot->name;
+  return shown;
 }
 
 json MountReport::membership() const {

@@ -37,6 +37,7 @@ class MountReport {
   nlohmann::json counters() const;
 
  private:
+  nlohmann::json frozen() const;
   nlohmann::json membership() const;
   nlohmann::json locks(bool all) const;
 

@@ -90,6 +90,7 @@ Task<Result<Transaction>> Journal::begin(TransactionSize size) {
     }
     co_await may_begin_.wait();
   }
+  CHECK_INVARIANT(!frozen_);
   ++open_transactions_;
   ++counters_.transactions;
   open_size_.blocks += size.blocks;
@@ -327,14 +328,29 @@ Task<Result<>> Journal::shut_down(bool unmount) {
   CO_TRY_VOID(flushed);
   CO_TRY_VOID(co_await flush());  // what began before stopped_ was set
   Mutex::Guard guard = co_await flushing_.lock();
+  co_return co_await end_log(ondisk::kLogHeadFlushShutdown | (unmount ? ondisk::kLogHeadUnmount : 0));
+}
+
+Task<Result<>> Journal::freeze() {
+  CO_TRY_VOID(co_await flush());
+  Mutex::Guard guard = co_await flushing_.lock();
+  if (failed_) co_return fail(EIO);
+  if (frozen_) co_return Result<>{};
+  CHECK_INVARIANT(running_.empty() && open_transactions_ == 0);
+  frozen_ = true;
+  co_return co_await end_log(ondisk::kLogHeadFlushFreeze | ondisk::kLogHeadUnmount);
+}
+
+/// With nothing to commit: writes everything in place, then the header behind which the log goes on empty. The caller
+/// holds flushing_.
+Task<Result<>> Journal::end_log(std::uint32_t header_flags) {
   Result<> result = co_await write_back_.write(committed_set_);
   if (result) result = co_await flush_device();
   if (result) {
     LogHeaderExtras extras = options_.header_extras ? options_.header_extras() : LogHeaderExtras{};
-    std::uint32_t flags = ondisk::kLogHeadFlushShutdown | (unmount ? ondisk::kLogHeadUnmount : 0);
-    result = co_await write_header(extras, head_, head_, flags);
-    tail_ = head_;
-    head_ = (head_ + 1) % map_.size_blocks();
+    result = co_await write_header(extras, head_, head_, header_flags);
+    head_ = tail_ = (head_ + 1) % map_.size_blocks();
+    tail_set_ = running_set_;
   }
   check_failure(result);
   co_return result;

@@ -148,6 +148,12 @@ class Journal {
   /// others go along, for the log is emptied from its old end; revokes of the owner's blocks alone would do, too, but
   /// cost more log blocks, and a list of all that the log holds.
   Task<Result<>> sync(const BlockOwner& owner);
+  /// As GFS2 ends the journals of a frozen volume: commits, writes everything in place, then writes a header with which
+  /// there is nothing to replay, in this journal or in a copy of it. Nobody may begin anything until thaw(). Nothing
+  /// where it was frozen already.
+  Task<Result<>> freeze();
+  void thaw() { frozen_ = false; }
+  bool frozen() const { return frozen_; }
   /// Commits and writes everything in place, then writes a header with no active entries (kLogHeadUnmount if
   /// `unmount`). The journal is then clean; after unmount nothing more may begin.
   Task<Result<>> shut_down(bool unmount);
@@ -202,6 +208,7 @@ class Journal {
                               std::uint32_t flags);
   Task<Result<>> make_space();
   Task<Result<>> move_tail_past(std::uint64_t set);
+  Task<Result<>> end_log(std::uint32_t header_flags);
   Task<Result<>> flush_device();
   Task<Result<>> flush_device_cache();
   std::uint32_t used_log_blocks() const;
@@ -244,6 +251,7 @@ class Journal {
   Event stop_;
   bool failed_ = false;
   bool stopped_ = false;
+  bool frozen_ = false;
   JournalCounters counters_;
   Scope background_;
 };

@@ -27,6 +27,8 @@ struct JournalHead {
 
   /// Nothing to replay: whoever wrote the journal last had everything in place.
   bool clean() const { return !found || (flags & ondisk::kLogHeadUnmount) != 0; }
+  /// Clean because the volume was frozen: what the node had open, and so had left to clear away, it had open still.
+  bool frozen() const { return found && (flags & ondisk::kLogHeadFlushFreeze) != 0; }
 };
 
 /// Looks at a journal's blocks in order, from block 0 on, and says which header is the head. As the kernel does it: the

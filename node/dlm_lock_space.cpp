@@ -79,8 +79,12 @@ Task<LockAnswer> DlmLockSpace::change(GlockName name, GlockMode held, GlockMode 
   co_return answer;
 }
 
+void DlmLockSpace::cancel(GlockName name) {
+  if (const auto held = locks_.find(name); held != locks_.end()) held->second->lock.cancel();
+}
+
 LockOutcome DlmLockSpace::outcome_of(const GlockName& name, const Error& error) const {
-  if (error.code() == EAGAIN || error.code() == EDEADLK) return LockOutcome::denied;
+  if (error.code() == EAGAIN || error.code() == EDEADLK || error.code() == ECANCELED) return LockOutcome::denied;
   if (error.code() != ESHUTDOWN)
     log_.error("lock manager: glock {}: {}", glock_resource(name).describe(), error.describe());
   return LockOutcome::withdrawn;

@@ -40,6 +40,7 @@ class DlmLockSpace final : public LockSpace {
   GlockMode standing_mode() const override { return GlockMode::unlocked; }
   void set_client(LockClient* client) override { client_ = client; }
   Task<LockAnswer> change(GlockName name, GlockMode held, GlockMode wanted, LockHow how, LockValue value) override;
+  void cancel(GlockName name) override;
   bool certain() const override { return lease_.certain(); }
   Task<bool> wait_until_certain() override { return lease_.wait_until_certain(); }
   Task<void> leave() override;

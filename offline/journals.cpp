@@ -131,12 +131,15 @@ Task<Result<>> ReplayOfAll::replay(const OfflineJournal& journal, JournalUse aft
                 .log = log};
   if (options.in_use && journal.id != *options.in_use) job.before_writing = [this] { return put_in_use(); };
   CO_TRY(ReplayReport report, co_await replay_journal(std::move(job)));
+  const bool frozen = report.head.frozen();
   // One that is put in use may have been looked at before, when nothing was known to be dirty.
   reports.insert_or_assign(journal.id, std::move(report));
+  // Whoever was to look for what it had left to clear away is gone.
+  if (options.in_use && !options.only && frozen) co_return co_await put_in_use();
   co_return Result<>{};
 }
 
-/// Another journal is about to become clean.
+/// Another journal is about to become clean, or was left frozen.
 Task<Result<>> ReplayOfAll::put_in_use() {
   const auto own = std::ranges::find(journals, *options.in_use, &OfflineJournal::id);
   const auto looked_at = reports.find(*options.in_use);

@@ -7,6 +7,7 @@
 
 #include "tools/corral/doctor_command.h"
 #include "tools/corral/fence_command.h"
+#include "tools/corral/freeze_command.h"
 #include "tools/corral/grow_command.h"
 #include "tools/corral/help_formatter.h"
 #include "tools/corral/image_command.h"
@@ -37,6 +38,8 @@ int main(int argc, char** argv) {
   corral::TrimCommand trim(app, status);
   corral::QuotaCommand quota(app, status);
   corral::GrowCommand grow(app, status);
+  corral::FreezeCommand freeze(app, status);
+  corral::ThawCommand thaw(app, status);
   corral::ReplayCommand replay(app, status);
   corral::AdoptCommand adopt(app, status);
   corral::ReleaseCommand release(app, status);

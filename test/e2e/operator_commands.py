@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What an administrator does to a volume that is in use: trims it, sets quotas, makes it larger. Three mounts of one
+"""What an administrator does to a volume that is in use: trims it, sets quotas, makes it larger, freezes it. Three mounts of one
 image file, and volumes that nobody has mounted."""
 
 import errno
@@ -350,6 +350,162 @@ class Grow(OperatorTest):
         self.assertGreater(total_bytes(node.root), before + 290 * MIB)
         self.assertEqual(read(node.path("file")), b"stays")
         self.umount_all()
+
+
+class Freeze(OperatorTest):
+    def frozen_by(self, node):
+        return corral("status", "--json", node.root)["mount"]["frozen"]
+
+    def writer(self, node, name, stop, counts, failures):
+        """Writes parts of a page and whole files, renames these, and counts what it has done."""
+        counts[name] = 0
+        os.mkdir(node.path(name))
+
+        def work():
+            number = 0
+            try:
+                with open(node.path(name, "parts"), "wb", buffering=0) as parts:
+                    while not stop.is_set():
+                        parts.write(b"%07d\n" % number)
+                        write(node.path(name, "new"), os.urandom(50_000), sync=number % 2 == 0)
+                        os.rename(node.path(name, "new"), node.path(name, f"{number}"))
+                        number += 1
+                        counts[name] = number
+            except OSError as error:
+                failures.append(error)
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    def check_copy(self, expected):
+        """A copy of the image is a volume with nothing to be replayed, on which nobody finds anything."""
+        copy = os.path.join(self.folder, "copy.img")
+        run("cp", "--sparse=always", self.image, copy)
+        run("fsck.gfs2", "-n", copy)
+        run(tool("fsck.corral"), "-n", copy)
+        root = os.path.join(self.folder, "copy")
+        os.makedirs(root, exist_ok=True)
+        mounted = run(tool("mount.corral"), "-o", "lockproto=lock_nolock", copy, root)
+        try:
+            self.assertNotIn("Replay", mounted.stdout + mounted.stderr)
+            for name, contents in expected.items():
+                self.assertEqual(read(os.path.join(root, name)), contents)
+        finally:
+            run("umount", root)
+        run("fsck.gfs2", "-n", copy)
+        os.unlink(copy)
+
+    def test_freeze_copy_thaw(self):
+        nodes = self.mount_all()
+        one, two, three = nodes
+        kept = os.urandom(3 * MIB)
+        write(two.path("kept"), kept)
+        stop, counts, failures = threading.Event(), {}, []
+        writers = [self.writer(node, node.name, stop, counts, failures) for node in nodes]
+        wait_until(lambda: all(counts.get(node.name, 0) > 3 for node in nodes), "all nodes write")
+        try:
+            self.assertIn("not frozen", corral("thaw", one.root, code=1))
+            self.assertIsNone(self.frozen_by(one))
+            self.assertIn("frozen", corral("freeze", one.root))
+            before = dict(counts)
+            self.check_copy({"kept": kept})
+            # Reading goes on, of what other nodes are in the middle of writing, too. (On the same one the kernel keeps
+            # the pages locked that are being written, and the directory in which a name is being made.)
+            for node in nodes:
+                self.assertEqual(read(node.path("kept")), kept)
+                for other in nodes:
+                    if other is not node:
+                        self.assertTrue(read(node.path(other.name, "parts")).endswith(b"\n"))
+                self.assertIn("kept", os.listdir(node.root))
+            self.check_copy({"kept": kept})
+            for node in nodes:
+                # What was under way may have been answered when it was counted.
+                self.assertLessEqual(counts[node.name], before[node.name] + 1)
+            self.assertEqual(self.frozen_by(one)["here"], True)
+            for node in (two, three):
+                self.assertEqual(self.frozen_by(node)["node"], one.name)
+                self.assertIn(f"by node {one.name}", corral("status", node.root))
+                self.assertIn("by the node with journal", corral("freeze", node.root, code=1))
+            self.assertIn("by this node", corral("freeze", one.root, code=1))
+            self.assertTrue(corral("thaw", "--json", three.root)["changed"])
+            frozen = dict(counts)
+            wait_until(lambda: all(counts[node.name] > frozen[node.name] + 2 for node in nodes), "all go on")
+            for node in nodes:
+                self.assertIsNone(self.frozen_by(node))
+            # Whoever comes next.
+            self.assertTrue(corral("freeze", "--json", "-t", "30", two.root)["changed"])
+            self.check_copy({"kept": kept})
+            corral("thaw", two.root)
+        finally:
+            stop.set()
+            run(tool("corral"), "thaw", one.root, check=False)  # where the test has failed
+            for writer in writers:
+                writer.join()
+        self.assertEqual(failures, [])
+        self.umount_all()
+        run("fsck.gfs2", "-n", self.image)
+
+    def test_deaths_while_frozen(self):
+        one, two, three = self.mount_all()
+        write(two.path("kept"), b"kept")
+        # Another one dies: it is recovered, and the volume stays frozen.
+        corral("freeze", one.root)
+        three.kill()
+        self.wait_for_recovery(one, two)
+        self.check_copy({"kept": b"kept"})
+        self.assertEqual(self.frozen_by(two)["node"], one.name)
+        made = threading.Thread(target=lambda: write(two.path("new"), b"new"))
+        made.start()
+        made.join(timeout=1)
+        self.assertTrue(made.is_alive())
+        # Who has frozen it dies: it is thawed.
+        one.kill()
+        made.join(timeout=60)
+        self.assertFalse(made.is_alive())
+        wait_until(lambda: self.frozen_by(two) is None, "thawed")
+        self.assertEqual(read(two.path("new")), b"new")
+        self.umount_all()
+        run("fsck.gfs2", "-n", self.image)
+
+    def test_mounting_and_unmounting(self):
+        one, two, three = self.mount_all()
+        write(one.path("kept"), b"kept")
+        corral("freeze", one.root)
+        # Nothing is left to be written.
+        three.umount()
+        self.check_copy({"kept": b"kept"})
+        three.start()
+        wait_until(lambda: "mounting waits until it is thawed" in three.said(), "it says what it waits for")
+        self.assertFalse(three.ready())
+        # The end of the mount that froze the volume is the end of that.
+        one.umount()
+        wait_until(three.ready, "mounted", 90)
+        write(three.path("new"), b"new")
+        self.assertEqual(read(two.path("new")), b"new")
+        self.umount_all()
+        run("fsck.gfs2", "-n", self.image)
+
+    def test_one_node_and_wrong_words(self):
+        volume = os.path.join(self.folder, "lone.img")
+        with open(volume, "wb") as file:
+            file.truncate(100 * MIB)
+        run(tool("mkfs.corral"), "-q", "-O", "-p", "lock_nolock", "-j", "1", "-J", "8", volume)
+        root = os.path.join(self.folder, "lone")
+        os.mkdir(root)
+        run(tool("mount.corral"), volume, root)
+        try:
+            write(os.path.join(root, "file"), b"text")
+            corral("freeze", root)
+            self.assertIn("by this mount", corral("status", root))
+            run("fsck.gfs2", "-n", volume)
+            self.assertEqual(read(os.path.join(root, "file")), b"text")
+            corral("thaw", root)
+            write(os.path.join(root, "file"), b"more")
+        finally:
+            run("umount", root)
+        self.assertIn("no Corral mount", corral("freeze", volume, code=8))
+        corral("freeze", "-t", "0", root, code=2)
+        run("fsck.gfs2", "-n", volume)
 
 
 if __name__ == "__main__":

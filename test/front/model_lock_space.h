@@ -48,6 +48,7 @@ class ModelLockSpace {
       co_await space_.executor_.sleep_until(reply.arrives);
       co_return reply.answer;
     }
+    void cancel(GlockName name) override { space_.messages_.spawn(space_.cancel(number_, name, departs(to_master_))); }
     Task<void> leave() override {
       co_await space_.executor_.sleep_until(departs(to_master_));
       space_.purge(number_);
@@ -164,6 +165,16 @@ class ModelLockSpace {
       resource.waiting.push_back(request);
     serve(name);
     return request;
+  }
+
+  Task<void> cancel(NodeNumber node, GlockName name, Time arrives) {
+    co_await executor_.sleep_until(arrives);
+    Resource& resource = resources_[name];
+    const auto request = std::ranges::find(resource.waiting, node, [](const auto& one) { return one->node; });
+    if (request == resource.waiting.end()) co_return;
+    answer(**request, LockOutcome::denied, {});
+    resource.waiting.erase(request);
+    serve(name);
   }
 
   bool in_the_way(const Holder& holder, const Request& request) const {

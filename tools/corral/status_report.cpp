@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -162,9 +163,26 @@ std::string describe_cluster(const cluster::Observation& seen) {
   return text;
 }
 
+std::string describe_freeze(const json& frozen) {
+  const auto node = frozen.find("node");
+  const auto slot = frozen.find("slot");
+  std::string who = "another node";
+  if (frozen.value("here", false)) {
+    who = "this mount";
+  } else if (node != frozen.end() && node->is_string()) {
+    who = fmt::format("node {}", node->get<std::string>());
+  } else if (slot != frozen.end() && slot->is_number()) {
+    who = fmt::format("the node in slot {}", slot->get<std::uint32_t>());
+  }
+  const auto since = static_cast<std::time_t>(frozen.value("since", std::int64_t{0}));
+  return fmt::format("by {}, since {:%Y-%m-%d %H:%M:%S}: changes wait for corral thaw", who, fmt::localtime(since));
+}
+
 std::string describe_mount(const json& mount) {
   std::string text = line("Mount process", fmt::format("{}", mount.value("pid", 0)));
   if (mount.value("withdrawn", false)) text += line("Withdrawn", mount.value("withdraw_reason", ""));
+  if (const auto frozen = mount.find("frozen"); frozen != mount.end() && frozen->is_object())
+    text += line("Frozen", describe_freeze(*frozen));
   const auto member = mount.find("cluster");
   if (member == mount.end() || !member->is_object()) return text;
   const std::string ended = member->value("ended", "");

@@ -97,6 +97,24 @@ std::optional<std::string> check_crashed_volume(const DiskImage& volume, Random&
   return std::nullopt;
 }
 
+std::optional<std::string> check_frozen_volume(const DiskImage& volume) {
+  Alone alone(volume);
+  auto look = [](Alone& in) -> Task<Result<bool>> {
+    CO_TRY(const VolumeReader reader, co_await VolumeReader::open(in.device));
+    OfflineReplayOptions how;
+    how.dry_run = true;
+    CO_TRY(const auto journals, co_await replay_offline(in.executor, reader, how, Logger(in.sink)));
+    co_return std::ranges::all_of(journals, [](const OfflineReplay& one) { return one.report.head.clean(); });
+  };
+  const Result<bool> clean = alone.run(look(alone));
+  if (!clean) return "journals: " + clean.error().describe();
+  if (!*clean) return "a journal of a frozen volume is not clean";
+  if (auto done = alone.run(mount_and_unmount(alone)); !done) return "mount: " + done.error().describe();
+  const std::string complaints = test::fsck_corral(alone.disk.contents());
+  if (!complaints.empty()) return "fsck.corral: " + complaints;
+  return std::nullopt;
+}
+
 void check_private_trees(Simulation& simulation) {
   struct Check {
     bool done = false;

@@ -28,6 +28,10 @@ std::optional<std::string> check_clean_volume(const DiskImage& volume, bool with
 /// the same; the next mount finds everything sound.
 std::optional<std::string> check_crashed_volume(const DiskImage& volume, Random& random);
 
+/// A volume that is frozen: nothing is to be replayed, and a mount of it, which frees what has no links, finds it
+/// sound.
+std::optional<std::string> check_frozen_volume(const DiskImage& volume);
+
 /// Every tree of a single client holds what it must, seen from some node, whatever became of the node that it was made
 /// on. Fails the run where not.
 void check_private_trees(Simulation& simulation);

@@ -40,6 +40,7 @@ class WatchedLockSpace final : public LockSpace {
   GlockMode standing_mode() const override { return real_.standing_mode(); }
   void set_client(LockClient* client) override { real_.set_client(client); }
   Task<LockAnswer> change(GlockName name, GlockMode held, GlockMode wanted, LockHow how, LockValue value) override;
+  void cancel(GlockName name) override { real_.cancel(name); }
   bool certain() const override { return real_.certain(); }
   Task<bool> wait_until_certain() override { return real_.wait_until_certain(); }
   Task<void> leave() override;

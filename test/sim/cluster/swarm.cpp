@@ -57,7 +57,7 @@ void draw_equipment(Swarm& swarm, Random& random) {
 
 /// How often each deed is done when it is switched on.
 constexpr std::array<std::uint32_t, kDeeds> kWeights = {30, 12, 24, 16, 6, 8, 24, 14, 24, 6, 14,
-                                                        8,  4,  6,  12, 6, 3, 3,  2,  2,  3};
+                                                        8,  4,  6,  12, 6, 3, 3,  2,  2,  3, 1};
 
 void draw_work(Swarm& swarm, std::string_view scenario, Random& random) {
   swarm.weights = kWeights;
@@ -67,6 +67,7 @@ void draw_work(Swarm& swarm, std::string_view scenario, Random& random) {
   swarm.files = static_cast<std::uint32_t>(random.between(1, 6));
   if (scenario == "mixed") {
     swarm.weights[static_cast<std::size_t>(Deed::link)] = 0;
+    swarm.weights[static_cast<std::size_t>(Deed::freeze)] = 0;
     return;
   }
   for (std::uint32_t& weight : swarm.weights) {

@@ -58,8 +58,9 @@ enum class Deed : std::uint8_t {
   big_file,      ///< of its own: written, read back, removed
   many_files,    ///< of its own: made and removed in a row
   private_tree,  ///< every kind of operation in a directory of its own
+  freeze,        ///< freezes the volume, looks at what a copy would be, thaws it again
 };
-inline constexpr std::size_t kDeeds = 21;
+inline constexpr std::size_t kDeeds = 22;
 
 struct Swarm {
   std::vector<FaultKind> faults;

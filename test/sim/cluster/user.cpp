@@ -125,6 +125,7 @@ Task<void> User::act(Deed deed) {
   if (deed == Deed::many_files) co_return co_await many_files();
   if (deed == Deed::private_tree) co_return co_await private_tree();
   if (deed == Deed::sync_all) co_return co_await sync_all();
+  if (deed == Deed::freeze) co_return co_await freeze();
   co_await work_on_names(objects_.directories[random_.below(objects_.directories.size())], deed);
 }
 

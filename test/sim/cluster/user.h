@@ -57,6 +57,9 @@ class User {
   std::vector<SlotValue> slots_of(const SharedFile& file, std::span<const std::byte> contents);
   Task<void> big_file();
 
+  // user_freeze.cpp
+  Task<void> freeze();
+
   // user_names.cpp
   Task<void> work_on_names(SharedDirectory& directory, Deed deed);
   Task<void> create(SharedDirectory& directory, std::uint32_t name);
