@@ -59,6 +59,7 @@ class Inode : public boost::intrusive::list_base_hook<boost::intrusive::link_mod
     bool attributes = false;
     bool names = false;  ///< of a directory: what is in it and what is not
     bool data = false;
+    Time wanted{};  ///< when it was last made to forget because another node wanted the glock
   };
   Told told;
   /// Set by the operation that took the last link away, or when an inode that is referred to is found without links

@@ -139,6 +139,7 @@ class Front {
   Task<void> destroy(Request request);
   Task<void> interrupt(Request request);
 
+  Task<Result<Entry>> look_up(BlockNo directory, std::string name);
   Task<void> lookup(Request request);
   Task<void> make_node(Request request);
   Task<void> make_directory(Request request);
@@ -203,7 +204,7 @@ class Front {
   static bool is_direct(std::uint64_t handle) { return (handle & 1) != 0; }
   bool is_of_this_life(std::uint64_t handle) const { return handle >> 1 >= first_of_life_; }
   bool may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t flags) const;
-  std::uint32_t cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const;
+  std::uint32_t cache_flags(BlockNo inode, const Operations::OpenedFile& opened, std::uint32_t flags) const;
   Task<Result<fuse_open_out>> open_file(BlockNo inode, std::uint32_t flags, std::uint32_t open_flags, Caller caller);
   Task<void> answer_created(Request request, Result<Entry> entry, fuse_create_in how, bool is_new);
   Task<void> settle_pages(const Request& request, const fuse_write_in& in);

@@ -26,9 +26,14 @@ Result<T> value_of(std::span<const std::byte> bytes) {
 }  // namespace
 
 Task<void> Front::get_attributes(Request request) {
-  Result<Attributes> attributes = co_await operations().get_attributes(inode_of(request));
+  const BlockNo inode = inode_of(request);
+  Result<Attributes> attributes;
+  do {
+    co_await caches_.data_dropped(inode);
+    attributes = co_await operations().get_attributes(inode);
+  } while (caches_.is_dropping(inode));
   if (!attributes) co_return refuse(request, attributes.error());
-  const Validity validity{.names_seconds = 0, .attributes_seconds = caches_.attributes_seconds(inode_of(request))};
+  const Validity validity{.names_seconds = 0, .attributes_seconds = caches_.attributes_seconds(inode)};
   request.succeed_with(encode_attribute_answer(*attributes, block_size_, validity));
 }
 

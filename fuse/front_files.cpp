@@ -22,11 +22,13 @@ bool Front::may_keep_pages(const Operations::OpenedFile& opened, std::uint32_t f
 }
 
 /// FOPEN_*.
-std::uint32_t Front::cache_flags(const Operations::OpenedFile& opened, std::uint32_t flags) const {
+std::uint32_t Front::cache_flags(BlockNo inode, const Operations::OpenedFile& opened, std::uint32_t flags) const {
   const std::uint32_t no_flush = locks_.served() ? 0 : FOPEN_NOFLUSH;
   // Where other nodes write, the kernel cannot know where the end is that it appends to: it must not put into pages
   // what the answer has put elsewhere.
-  if (caches_.shared() && (flags & O_APPEND) != 0 && (flags & O_ACCMODE) != O_RDONLY) return no_flush | FOPEN_DIRECT_IO;
+  const bool reads_only = (flags & O_ACCMODE) == O_RDONLY;
+  if (caches_.shared() && (flags & O_APPEND) != 0 && !reads_only) return no_flush | FOPEN_DIRECT_IO;
+  if (reads_only && caches_.contended(inode)) return no_flush | FOPEN_DIRECT_IO | FOPEN_KEEP_CACHE;
   return no_flush | (may_keep_pages(opened, flags) ? FOPEN_KEEP_CACHE : 0);
 }
 
@@ -45,7 +47,7 @@ Task<Result<fuse_open_out>> Front::open_file(BlockNo inode, std::uint32_t flags,
     }
   }
   fuse_open_out out{};
-  out.open_flags = cache_flags(opened, flags);
+  out.open_flags = cache_flags(inode, opened, flags);
   out.fh = make_handle((out.open_flags & FOPEN_DIRECT_IO) != 0);
   co_return out;
 }
@@ -86,14 +88,16 @@ Task<void> Front::read(Request request) {
   auto in = request.fixed<fuse_read_in>();
   std::size_t size = std::min(in.size, kMaxTransferBytes);
   LargeBuffers::Buffer buffer = channel_.buffers().take(size);
+  // What a process reads past its pages comes with its lock owner; pages, also those of a mapping of a file that is
+  // read so otherwise, come without.
+  const bool fills_pages = (in.read_flags & FUSE_READ_LOCKOWNER) == 0;
   std::optional<KernelCaches::Reading> reading;
-  if (caches_.shared() && (in.flags & O_DIRECT) == 0 && !is_direct(in.fh))
-    reading.emplace(caches_, inode_of(request), in.offset, in.size);
+  if (caches_.shared() && fills_pages) reading.emplace(caches_, inode_of(request), in.offset, in.size);
   Result<std::size_t> length = co_await operations().read(inode_of(request), in.offset, {buffer.get(), size});
   if (!length) co_return refuse(request, length.error());
   counters_.bytes_read += *length;
   BlockNo inode = inode_of(request);
-  caches_.told_data(inode);
+  if (fills_pages) caches_.told_data(inode);
   request.succeed_with_bytes(std::span<const std::byte>(buffer.get(), *length));
   reading.reset();
   buffer.reset();

@@ -10,13 +10,22 @@
 
 namespace corral {
 
+/// "." and ".." come from file handles (NFS, open_by_handle_at); paths are walked by the kernel.
+Task<Result<Entry>> Front::look_up(BlockNo directory, std::string name) {
+  if (name == ".") return operations().lookup_handle(directory, std::nullopt);
+  if (name == "..") return operations().lookup_parent(directory);
+  return operations().lookup(directory, std::move(name));
+}
+
 Task<void> Front::lookup(Request request) {
-  std::string name(request.name(0));
-  BlockNo directory = inode_of(request);
-  // "." and ".." come from file handles (NFS, open_by_handle_at); paths are walked by the kernel.
-  Result<Entry> entry = name == "."    ? co_await operations().lookup_handle(directory, std::nullopt)
-                        : name == ".." ? co_await operations().lookup_parent(directory)
-                                       : co_await operations().lookup(directory, std::move(name));
+  const std::string name(request.name(0));
+  const BlockNo directory = inode_of(request);
+  Result<Entry> entry = co_await look_up(directory, name);
+  while (entry && caches_.is_dropping(entry->attributes.inode)) {
+    co_await caches_.data_dropped(entry->attributes.inode);
+    operations().forget(entry->attributes.inode, 1);
+    entry = co_await look_up(directory, name);
+  }
   if (entry) {
     request.succeed_with(encode(*entry, directory));
   } else if (entry.error().code() == ENOENT) {

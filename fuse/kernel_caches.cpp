@@ -17,6 +17,8 @@ constexpr Duration kHeldUpPatience = std::chrono::milliseconds(100);
 /// The kernel takes a reply in as soon as the process that waits for it runs.
 constexpr Duration kRepeatAfter = std::chrono::milliseconds(1);
 constexpr Duration kLongestTakingIn = std::chrono::seconds(5);
+/// A file that others wanted so lately they will want again: what is remembered of it is of little use.
+constexpr Duration kContention = std::chrono::seconds(1);
 /// Pages are of this size or a multiple of it.
 constexpr std::uint64_t kPageBytes = 4096;
 
@@ -31,6 +33,7 @@ KernelCaches::KernelCaches(EventLoop& loop, Channel& channel, Filesystem& filesy
       filesystem_(&filesystem),
       numbers_(filesystem.root()),
       shared_(filesystem.glocks().clustered()),
+      data_dropped_(loop.executor()),
       threads_(loop, kMostThreads),
       dropping_threads_(loop, kMostDroppingThreads),
       work_(loop.executor()) {
@@ -90,7 +93,7 @@ bool KernelCaches::fresh(Stamp stamp) const {
 std::uint64_t KernelCaches::attributes_seconds(BlockNo inode) {
   if (!shared_) return kForeverSeconds;
   InodeRef known = filesystem_->inodes().find(inode);
-  if (known == nullptr) return 0;
+  if (known == nullptr || (known->opens != 0 && contended(inode))) return 0;
   known->told.attributes = true;
   return kForeverSeconds;
 }
@@ -110,7 +113,7 @@ void KernelCaches::told_data(BlockNo inode) {
 
 bool KernelCaches::may_know_data(BlockNo inode) const {
   InodeRef known = shared_ ? filesystem_->inodes().find(inode) : nullptr;
-  return known != nullptr && known->told.data;
+  return known != nullptr && (known->told.data || is_dropping(inode));
 }
 
 KernelCaches::Reading::Reading(KernelCaches& caches, BlockNo inode, std::uint64_t offset, std::uint64_t length)
@@ -162,7 +165,10 @@ Task<void> KernelCaches::drop_pages(HelperThreads& threads, BlockNo inode) {
     for (const Reading::Range& range : ranges)
       notifier.invalidate_data(node, range.begin, range.end - range.begin);
   };
+  const auto place = dropping_.insert(inode);
   co_await threads.run(std::move(drop));
+  dropping_.erase(place);
+  data_dropped_.notify_all();
 }
 
 Task<void> KernelCaches::forget_attributes(InodeRef inode) {
@@ -190,6 +196,7 @@ Task<void> KernelCaches::serve_if_stuck(Glock& glock, Event& done) {
 Task<void> KernelCaches::forget(Glock& glock, GlockMode to) {
   InodeRef inode = filesystem_->inodes().find(BlockNo(glock.name().number));
   if (inode == nullptr || stopped_) co_return;
+  inode->told.wanted = loop_.executor().now();
   Event done(loop_.executor());
   Scope watch(loop_.executor());
   watch.spawn(serve_if_stuck(glock, done));
@@ -202,7 +209,9 @@ Task<void> KernelCaches::forget(Glock& glock, GlockMode to) {
   const bool exclusive = glock.node_mode() == GlockMode::exclusive;
   const bool none_valid = !exclusive && inode->writers != 0;
   const bool all_valid = may_still_read && inode->writers == 0;
-  if (inode->told.data && !none_valid && !all_valid && !channel_.closed()) co_await forget_data_or_leave_it(inode);
+  // A dropping that is under way may wait for a WRITE, which can be carried out under the exclusive glock only.
+  const bool may_be_valid = inode->told.data || (exclusive && is_dropping(inode->address()));
+  if (may_be_valid && !none_valid && !all_valid && !channel_.closed()) co_await forget_data_or_leave_it(inode);
   done.set();
   co_await watch.join();
 }
@@ -210,6 +219,16 @@ Task<void> KernelCaches::forget(Glock& glock, GlockMode to) {
 Task<void> KernelCaches::drop_data(BlockNo inode) {
   InodeRef known = filesystem_->inodes().find(inode);
   if (known != nullptr && !channel_.closed()) co_await forget_data(std::move(known));
+}
+
+Task<void> KernelCaches::data_dropped(BlockNo inode) {
+  while (is_dropping(inode))
+    co_await data_dropped_.wait();
+}
+
+bool KernelCaches::contended(BlockNo inode) const {
+  InodeRef known = shared_ ? filesystem_->inodes().find(inode) : nullptr;
+  return known != nullptr && known->told.wanted != Time{} && loop_.executor().now() - known->told.wanted < kContention;
 }
 
 void KernelCaches::prune(BlockNo inode) {

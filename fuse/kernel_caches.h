@@ -17,6 +17,10 @@
 /// Where the node is not certain of its locks any more, or has lost them, the glocks do not come down one by one: then
 /// all that the kernel may remember is dropped at once (drop_all()).
 ///
+/// The kernel does not take in the attributes of a reply that an invalidation overtakes, and then goes on with the size
+/// that it knew. So of an open file that other nodes have just wanted it is told no attributes to remember, which need
+/// no invalidation later, and who opens such a file for reading reads past the pages (Front::cache_flags).
+///
 /// A reply may be remembered by the kernel if it is sent before the glock comes down, that is, if nothing was awaited
 /// since the operation returned, or a Stamp taken then is still fresh.
 #pragma once
@@ -110,6 +114,11 @@ class KernelCaches {
 
   /// Pages of the file are dropped. For after a change that did not go through them.
   Task<void> drop_data(BlockNo inode);
+  /// Pages of the file are being dropped: until they are the kernel must not be told of a size beyond them.
+  bool is_dropping(BlockNo inode) const { return dropping_.contains(inode); }
+  Task<void> data_dropped(BlockNo inode);
+  /// Other nodes have just wanted the file (kContention).
+  bool contended(BlockNo inode) const;
   /// Has the kernel let go of the inode if nobody uses it.
   void prune(BlockNo inode);
 
@@ -136,6 +145,8 @@ class KernelCaches {
   bool stopped_ = false;
   std::multimap<BlockNo, Reading::Range> readings_;
   std::multiset<BlockNo> writings_;
+  std::multiset<BlockNo> dropping_;  ///< files whose pages are being dropped: until then they may be valid
+  Signal data_dropped_;
   HelperThreads threads_;
   /// For drop_all(), whose notifications wait for WRITEs that may have to wait for a glock to come down.
   HelperThreads dropping_threads_;

@@ -453,7 +453,18 @@ class Read(Work):
         else:
             oldest = min(versions_of(name, data), default=0)
         if oldest < before:
-            raise Stale(f"{name} shows {oldest} of node {other} where {before} was synced before it was opened")
+            raise Stale(f"{name} shows {oldest} of node {other} where {before} was synced before it was opened: "
+                        f"{len(data)} bytes; {self.look_past_the_kernel(name)}")
+
+    def look_past_the_kernel(self, name):
+        """For whoever looks for the reason: whose memory it is that is old."""
+        size = os.stat(name, dir_fd=self.folder).st_size
+        direct = self.open_file(name, os.O_RDONLY | os.O_DIRECT)
+        buffer = mmap.mmap(-1, (max(size, 1) // BLOCK + 16) * BLOCK)
+        asked = os.preadv(direct, [buffer], 0)
+        self.close_file(direct)
+        return (f"then stat said {size}, {asked} could be read past the kernel's pages, and "
+                f"{len(self.read_file(name))} by way of them")
 
 
 class User:

@@ -1,5 +1,7 @@
 // Two real mounts of one volume on two nodes: what is done through one is seen through the other by the next system
 // call, whatever the kernel keeps; and processes on both, all at once, lose nothing and never wait for ever.
+#include <array>
+#include <atomic>
 #include <deque>
 #include <map>
 
@@ -281,4 +283,83 @@ TEST_CASE("processes on two mounts lose nothing and never wait for ever", "[fron
   };
   MountPair pair({users, {last}}, seed);
   CHECK(pair.run() == "");
+}
+
+namespace {
+
+constexpr int kAppenders = 4;
+constexpr std::size_t kRecordBytes = 64;
+
+/// How many records each appender's calls have returned for; memory that all processes share.
+struct Appended {
+  std::array<std::atomic<std::uint32_t>, kAppenders> records;
+  std::atomic<int> ended;
+};
+
+std::string record_of(int user, std::uint32_t number) {
+  std::string record = fmt::format("{}:{:06}:", user, number);
+  record.resize(kRecordBytes - 1, '.');
+  return record + '\n';
+}
+
+void append_to_log(const std::string& path, int user, Appended& appended) {
+  const FileDescriptor log = open_file(path, O_WRONLY | O_CREAT | O_APPEND);
+  for (std::uint32_t i = 0; i < 400; ++i) {
+    const std::string record = record_of(user, i);
+    must_call(::write(log.get(), record.data(), record.size()), "append");
+    appended.records[static_cast<std::size_t>(user)] = i + 1;
+  }
+  ++appended.ended;
+}
+
+/// Each appender's records, in order and nothing else.
+std::array<std::uint32_t, kAppenders> count_records(const std::string& text, const std::string& how) {
+  std::array<std::uint32_t, kAppenders> counts{};
+  expect(text.size() % kRecordBytes == 0, fmt::format("{}: a log of {} bytes", how, text.size()));
+  for (std::size_t at = 0; at < text.size(); at += kRecordBytes) {
+    const auto user = static_cast<std::size_t>(text[at] - '0');
+    expect(user < counts.size() && text.substr(at, kRecordBytes) == record_of(static_cast<int>(user), counts[user]++),
+           fmt::format("{}: what stands at {} of {} bytes was never written", how, at, text.size()));
+  }
+  return counts;
+}
+
+/// Reads the log again and again, opened anew and by a file that stays open.
+void follow_log(const std::string& path, const Appended& appended) {
+  const FileDescriptor kept = open_file(path, O_RDONLY | O_CREAT);
+  while (appended.ended != kAppenders) {
+    std::array<std::uint32_t, kAppenders> before{};
+    for (std::size_t user = 0; user < before.size(); ++user)
+      before[user] = appended.records[user];
+    const std::array<std::uint32_t, kAppenders> seen = count_records(contents(path), "opened anew");
+    for (std::size_t user = 0; user < before.size(); ++user) {
+      expect(seen[user] >= before[user],
+             fmt::format("{} records of user {} are seen where {} had been appended", seen[user], user, before[user]));
+    }
+    count_records(contents(kept.get(), path), "kept open");
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a log that both mounts append to shows all that was appended, and no byte that was not", "[front]") {
+  NEED_MOUNTS();
+  const std::uint64_t seed = fresh_seed();
+  INFO("CORRAL_SEED=" << seed);
+  void* memory = ::mmap(nullptr, sizeof(Appended), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  Appended& appended = *new (memory) Appended{};
+  std::vector<MountUser> users;
+  for (int user = 0; user < kAppenders; ++user) {
+    users.emplace_back([user, &appended](const Mounts& mounts) {
+      append_to_log(mounts[static_cast<std::size_t>(user) % mounts.size()] + "/log", user, appended);
+    });
+  }
+  for (std::size_t node = 0; node < MountPair::kNodes; ++node)
+    users.emplace_back([node, &appended](const Mounts& mounts) { follow_log(mounts[node] + "/log", appended); });
+  {
+    MountPair pair({users}, seed);
+    CHECK(pair.run() == "");
+  }
+  ::munmap(memory, sizeof(Appended));
 }
