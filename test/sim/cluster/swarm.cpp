@@ -65,12 +65,12 @@ void draw_work(Swarm& swarm, std::string_view scenario, Random& random) {
   swarm.pause_most = random.between(100, 6000) * 1ms;
   swarm.names = static_cast<std::uint32_t>(random.between(2, 12));
   swarm.files = static_cast<std::uint32_t>(random.between(1, 6));
+  if (scenario != "freeze") swarm.weights[static_cast<std::size_t>(Deed::freeze)] = 0;
   if (scenario == "mixed") {
     swarm.weights[static_cast<std::size_t>(Deed::link)] = 0;
-    swarm.weights[static_cast<std::size_t>(Deed::freeze)] = 0;
     return;
   }
-  for (std::uint32_t& weight : swarm.weights) {
+  for (std::uint32_t& weight : std::span(swarm.weights).first(static_cast<std::size_t>(Deed::freeze))) {
     if (random.chance(1, 3)) weight = 0;
     if (random.chance(1, 6)) weight *= 4;
   }
@@ -87,11 +87,13 @@ void draw_work(Swarm& swarm, std::string_view scenario, Random& random) {
 }  // namespace
 
 Result<Swarm> draw_swarm(std::string_view scenario, Random& random) {
-  static constexpr std::string_view kScenarios[] = {"any", "calm", "mixed", "deaths", "network", "disk", "power"};
+  static constexpr std::string_view kScenarios[] = {"any",     "calm", "mixed", "deaths",
+                                                    "network", "disk", "power", "freeze"};
   bool known = false;
   for (const std::string_view name : kScenarios)
     known |= name == scenario;
-  if (!known) return fail(EINVAL, "there is no scenario {}: any, calm, mixed, deaths, network, disk, power", scenario);
+  if (!known)
+    return fail(EINVAL, "there is no scenario {}: any, calm, mixed, deaths, network, disk, power, freeze", scenario);
   Swarm swarm;
   draw_faults(swarm, scenario, random);
   draw_equipment(swarm, random);
